@@ -1,0 +1,171 @@
+# Pillion. `make help` lists what there is.
+#
+# CC CFLAGS CPPFLAGS LDFLAGS LDLIBS PREFIX DESTDIR belong to whoever packages this; what the project itself needs is added
+# with other names. MODE=release|asan|tsan|cov|fuzz chooses the build, WERROR=1 makes warnings errors.
+
+MODE ?= release
+B := build/$(MODE)
+VERSION := $(shell cat VERSION)
+PREFIX ?= /usr/local
+PKG_CONFIG ?= pkg-config
+PACKAGES := libuv jansson zlib libmicrohttpd libcurl
+
+CFLAGS ?= -O2 -g
+P_CPPFLAGS := -I. -D_GNU_SOURCE -DPILLION_VERSION='"$(VERSION)"'
+P_CFLAGS := -std=c11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
+	-Wvla -Wno-missing-field-initializers -fno-common -fstack-protector-strong -fPIE -ffile-prefix-map=$(CURDIR)=. \
+	-ffunction-sections -fdata-sections
+P_LDFLAGS := -pie -Wl,-z,relro,-z,now -Wl,--gc-sections -Wl,--as-needed
+P_LDLIBS = $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null) -lm -lpthread
+P_CPPFLAGS += $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+
+ifeq ($(MODE),release)
+P_CPPFLAGS += -D_FORTIFY_SOURCE=2
+else ifeq ($(MODE),asan)
+P_CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+P_LDFLAGS += -fsanitize=address,undefined
+else ifeq ($(MODE),tsan)
+P_CFLAGS += -fsanitize=thread
+P_LDFLAGS += -fsanitize=thread
+else ifeq ($(MODE),cov)
+P_CFLAGS += --coverage -O0
+P_LDFLAGS += --coverage
+else ifeq ($(MODE),fuzz)
+P_CFLAGS += -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+P_LDFLAGS += -fsanitize=address,undefined
+else ifeq ($(MODE),static)
+# Called by packaging/static/build.sh with the compiler and the libraries of its sysroot.
+P_CPPFLAGS += -DPILLION_STATIC
+P_CFLAGS += -fno-semantic-interposition
+P_LDFLAGS := -static-pie -Wl,-z,pack-relative-relocs -Wl,-z,relro,-z,now -Wl,--gc-sections
+else
+$(error MODE=$(MODE) is not known; there are release, asan, tsan, cov, fuzz and static)
+endif
+ifeq ($(WERROR),1)
+P_CFLAGS += -Werror
+endif
+
+SOURCES := $(sort $(wildcard agent/*.c agent/*/*.c ipc/*.c collectors/*.c collectors/*/*.c uploader/*.c uploader/*/*.c))
+OBJECTS := $(SOURCES:%.c=$(B)/%.o)
+LIB_OBJECTS := $(filter-out $(B)/agent/main.o,$(OBJECTS))
+EMBEDDED := $(wildcard collectors/node/*.js agent/init/*.js)
+FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(sort $(wildcard tests/unit/test_*.c)))
+
+.PHONY: all
+all: $(B)/pillion ## build build/$(MODE)/pillion (MODE=release|asan|tsan|cov)
+
+# Flags that differ from those of the last build make everything again.
+FLAGS_NOW := $(CC) $(P_CPPFLAGS) $(CPPFLAGS) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) $(LDFLAGS) $(LDLIBS)
+$(shell mkdir -p $(B); printf '%s' '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $(B)/flags || printf '%s' '$(subst ','\'',$(FLAGS_NOW))' > $(B)/flags)
+
+$(B)/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(P_CPPFLAGS) $(CPPFLAGS) $(P_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/agent/embedded.o: $(EMBEDDED)
+
+$(B)/pillion: $(OBJECTS)
+	$(CC) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) $(LDFLAGS) $^ $(P_LDLIBS) $(LDLIBS) -o $@
+
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(LIB_OBJECTS)
+	$(CC) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) $(LDFLAGS) $^ $(P_LDLIBS) -lcmocka $(LDLIBS) -o $@
+
+$(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(LIB_OBJECTS)
+	$(CC) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) -fsanitize=fuzzer $(LDFLAGS) $^ $(P_LDLIBS) $(LDLIBS) -o $@
+
+-include $(OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(FUZZERS:=.d)
+
+# The targets for people call make again: only then have `deps` done their work before pkg-config is asked.
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+AGAIN := $(MAKE) --no-print-directory -j$(JOBS)
+FUZZ_DIR ?= build/fuzz
+COV_DIR ?= build/cov
+
+.PHONY: deps
+deps: ## install what build, tests and lint need (Debian, Ubuntu)
+	@packaging/deps.sh build test lint fuzz
+
+.PHONY: demo
+demo: ## a clustered app under load, seen through pillion; installs what is missing
+	@packaging/deps.sh build node
+	@$(AGAIN) all
+	@node demo/run.js $(abspath $(B)/pillion)
+
+.PHONY: test
+test: ## all tests; installs what is missing; the last line sums up
+	@packaging/deps.sh build test
+	@$(AGAIN) test-programs
+	@B=$(B) tests/run unit integration
+
+.PHONY: unit
+unit: ## the unit tests alone
+	@$(AGAIN) test-programs
+	@B=$(B) tests/run unit
+
+.PHONY: integration
+integration: ## the integration tests alone
+	@$(AGAIN) all
+	@B=$(B) tests/run integration
+
+.PHONY: test-programs
+test-programs: all $(UNIT_TESTS)
+
+.PHONY: lint
+lint: ## form, house rules, boundaries, documents
+	@packaging/deps.sh build lint
+	@$(AGAIN) all
+	@tests/lint $(B)/pillion
+
+.PHONY: fuzz
+fuzz: ## every parser with sanitizers; SECONDS=60 for each, else a minute in all
+	@packaging/deps.sh build fuzz
+	@$(AGAIN) MODE=fuzz B=$(FUZZ_DIR) CC=clang CFLAGS='-O1 -g' fuzz-programs
+	@tests/fuzz/run $(FUZZ_DIR)/tests/fuzz $(SECONDS)
+
+.PHONY: fuzz-programs
+fuzz-programs: $(FUZZERS)
+
+.PHONY: bench
+bench: ## what it costs, beside what others cost; writes docs/BENCHMARKS.md
+	@packaging/deps.sh build bench
+	@$(AGAIN) all
+	@node tests/bench/run.js --write
+
+.PHONY: bench-smoke
+bench-smoke: ## the same in under three minutes, without writing
+	@packaging/deps.sh build bench
+	@$(AGAIN) all
+	@node tests/bench/run.js --smoke
+
+.PHONY: coverage
+coverage: ## which lines the unit tests reach, file by file
+	@$(AGAIN) MODE=cov B=$(COV_DIR) test-programs
+	@B=$(COV_DIR) tests/run unit
+	@tests/coverage $(COV_DIR)
+
+.PHONY: docs
+docs: all ## write the configuration table into README and man page
+	@docs/update $(B)/pillion
+
+.PHONY: recording
+recording: all ## make docs/top.svg again, from a real run
+	@node docs/record.js $(abspath $(B)/pillion)
+
+.PHONY: install
+install: all ## program and man page below $(DESTDIR)$(PREFIX)
+	install -D -m 755 $(B)/pillion $(DESTDIR)$(PREFIX)/bin/pillion
+	install -D -m 644 packaging/man/pillion.1 $(DESTDIR)$(PREFIX)/share/man/man1/pillion.1
+
+.PHONY: dist
+dist: ## the static release program
+	@packaging/deps.sh build dist
+	@packaging/static/build.sh
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf build
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16

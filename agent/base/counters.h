@@ -1,0 +1,58 @@
+/* counters.h - what happened, counted since the process started; shown in /status and /metrics. Thread-safe.
+ *
+ * One line a counter: identifier, name in JSON (and, with `pillion_` before and `_total` behind it, in Prometheus), help. */
+#ifndef PILLION_COUNTERS_H
+#define PILLION_COUNTERS_H
+
+#include <stdint.h>
+
+/* clang-format off */
+#define COUNTER_TABLE(X) \
+    X(LOG_LINES_DROPPED,       "log_lines_dropped",       "Log lines that standard error did not take") \
+    X(WORKERS_CONNECTED,       "workers_connected",       "Connections of workers that said a valid hello") \
+    X(WORKERS_REFUSED_UID,     "workers_refused_uid",     "Connections to the workers' socket by another user") \
+    X(WORKERS_REFUSED_HELLO,   "workers_refused_hello",   "Hellos that were refused") \
+    X(WORKERS_LATER,           "workers_later",           "Workers told to come later for lack of room") \
+    X(WORKERS_CLOSED_PROTOCOL, "workers_closed_protocol", "Connections closed because a frame was not valid") \
+    X(WORKERS_CLOSED_STALLED,  "workers_closed_stalled",  "Connections closed in the middle of a frame that did not go on") \
+    X(FRAMES_UNKNOWN,          "frames_unknown",          "Frames of a type that this version does not know") \
+    X(SAMPLES_RECEIVED,        "samples_received",        "Samples taken from workers") \
+    X(SAMPLES_REPEATED,        "samples_repeated",        "Samples that a worker sent again although they were kept") \
+    X(SAMPLES_MISSING,         "samples_missing",         "Samples that a worker made and that never came: gaps in its numbers") \
+    X(SAMPLES_DROPPED_WORKER,  "samples_dropped_worker",  "Samples that workers dropped for lack of room") \
+    X(SAMPLES_DROPPED,         "samples_dropped",         "Samples that the helper had no memory for") \
+    X(SAMPLES_ACKNOWLEDGED,    "samples_acknowledged",    "Samples acknowledged to workers") \
+    X(VALUES_REFUSED,          "values_refused",          "Numbers in samples that cannot be: infinite, or a negative count") \
+    X(SAMPLES_OUTSIDE,         "samples_outside",         "Records of silent workers made from what the kernel knows alone") \
+    X(CONTAINER_UNREADABLE,    "container_unreadable",    "Readings of the control group that failed") \
+    X(EVENTS,                  "events",                  "Events: connected, exited, blocked, free, memory") \
+    X(EVENTS_DROPPED,          "events_dropped",          "Events that the helper had no memory for") \
+    X(RECORDS,                 "records",                 "Records put into batches") \
+    X(BATCHES,                 "batches",                 "Batches closed") \
+    X(BATCHES_SENT,            "batches_sent",            "Batches taken by a sink, each sink counted") \
+    X(BATCHES_FAILED,          "batches_failed",          "Attempts to hand a batch to a sink that failed") \
+    X(BATCHES_DROPPED,         "batches_dropped",         "Batches dropped because no sink took them and there was no room left") \
+    X(SINK_FILES_REMOVED,      "sink_files_removed",      "Files of the file sink removed to stay within its cap") \
+    X(STATUS_REQUESTS,         "status_requests",         "Requests to the status socket") \
+    X(STATUS_REFUSED_UID,      "status_refused_uid",      "Connections to the status socket by another user") \
+    X(STATUS_REFUSED_BUSY,     "status_refused_busy",     "Connections to the status socket beyond its cap") \
+    X(STATUS_CUT,              "status_cut",              "Status connections cut because they were too slow") \
+    X(SERIES_LEFT_OUT,         "series_left_out",         "Series left out of the Prometheus page because of its cap") \
+    X(SOCKETS_MADE_AGAIN,      "sockets_made_again",      "Sockets or preload files that were gone and were made again") \
+    X(OUT_OF_MEMORY,           "out_of_memory",           "Allocations that failed") \
+    X(LOOP_LATE,               "loop_late",               "Turns of the loop that took longer than 10 ms")
+/* clang-format on */
+
+enum counter {
+#define X(id, name, help) COUNTER_##id,
+    COUNTER_TABLE(X)
+#undef X
+        COUNTER_COUNT
+};
+
+void counter_add(enum counter c, uint64_t n);
+uint64_t counter_get(enum counter c);
+const char *counter_name(enum counter c);
+const char *counter_help(enum counter c);
+
+#endif

@@ -1,0 +1,44 @@
+/* config.h - what the environment says. One table in config.c is the source of --help, the man page and the README table.
+ *
+ * Plain C: the init process uses it as well. */
+#ifndef PILLION_CONFIG_H
+#define PILLION_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/base/buf.h"
+#include "agent/base/log.h"
+
+struct config {
+    /* Strings are owned (mem_free through config_clear). */
+    char *app; /* NULL: not given, the helper looks into package.json (agent/appname.c) */
+    char *instance;
+    char *runtime_dir; /* absolute */
+    char *data_dir;    /* absolute */
+    char *sink;        /* as written: a list with commas */
+    uint64_t sample_interval_ms;
+    uint64_t flush_interval_ms;
+    uint64_t batch_max_bytes;
+    uint64_t blocked_after_ms;
+    double memory_alarm; /* share of the limit, 0 to 1 */
+    uint64_t stop_timeout_ms;
+    enum log_level log_level;
+    enum log_format log_format;
+};
+
+/* Reads `env` (NULL-terminated NAME=value). On a mistake returns -EINVAL with one line for people in `why` (variable, value, what
+ * is accepted, the nearest name for an unknown one; secrets are not shown) and *ret holds the defaults in place of every wrong
+ * value, so that `run` can go on. -ENOMEM leaves *ret cleared. Call config_clear() in every case. */
+int config_load(struct config *ret, char *const *env, struct buf *why);
+void config_clear(struct config *c);
+
+/* The table as text: for --help (80 columns), as a man page section (mdoc), as a Markdown table. */
+void config_help(struct buf *out);
+void config_man(struct buf *out);
+void config_markdown(struct buf *out);
+/* {"PILLION_APP":{"value":…,"source":"environment|default"},…}; secrets as "(hidden)". */
+void config_json(const struct config *c, char *const *env, struct buf *out);
+
+#endif

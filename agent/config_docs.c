@@ -1,0 +1,177 @@
+/* config_docs.c - the configuration table written down: --help, man page, Markdown, and the page /config. See config.h. */
+#include <ctype.h>
+
+#include "agent/base/mem.h"
+#include "agent/base/text.h"
+#include "agent/config_table.h"
+
+#define COLUMNS     79
+#define TEXT_COLUMN 27 /* "  PILLION_SAMPLE_INTERVAL" and two blanks */
+#define TEXT_BYTES  512
+
+/* Breaks `text` at its blanks into lines up to COLUMNS, each new one indented; `column` is where the first one stands. Back quotes,
+ * which only Markdown knows, are left out. */
+static void wrap(struct buf *out, const char *text, size_t column, size_t indent) {
+    bool first = true;
+
+    for (const char *word = text; *word != '\0';) {
+        size_t len = strcspn(word, " "), quotes = 0;
+
+        for (size_t i = 0; i < len; i++)
+            quotes += word[i] == '`';
+        if (!first && column + 1 + len - quotes > COLUMNS) {
+            buf_printf(out, "\n%*s", (int)indent, "");
+            column = indent;
+        } else if (!first) {
+            buf_putc(out, ' ');
+            column++;
+        }
+        for (size_t i = 0; i < len; i++)
+            if (word[i] != '`')
+                buf_putc(out, word[i]);
+        column += len - quotes;
+        first = false;
+        word += len + strspn(word + len, " ");
+    }
+    buf_putc(out, '\n');
+}
+
+static void reserved_list(char *out, size_t size, const char *intro) {
+    struct buf b;
+
+    buf_init(&b, size - 1);
+    buf_puts(&b, intro);
+    for (size_t i = 0, n = 0; i < config_options_count; i++) {
+        const struct option *o = &config_options[i];
+
+        if (o->kind != OPTION_RESERVED)
+            continue;
+        buf_printf(&b, "%s%s%s%s", n++ > 0 ? ", " : " ", o->name, o->accepted != NULL ? "=" : "",
+                   o->accepted != NULL ? o->accepted : "");
+    }
+    buf_putc(&b, '.');
+    (void)text_copy(out, size, b.err == 0 ? b.data : intro);
+    buf_clear(&b);
+}
+
+void config_help(struct buf *out) {
+    char text[4 * TEXT_BYTES];
+
+    for (size_t i = 0; i < config_options_count; i++) {
+        const struct option *o = &config_options[i];
+
+        if (o->kind == OPTION_RESERVED)
+            continue;
+        buf_printf(out, "  %-*s", TEXT_COLUMN - 2, o->name);
+        (void)snprintf(text, sizeof(text), "%s: %s [%s]", o->meaning, o->accepted, o->fallback);
+        wrap(out, text, TEXT_COLUMN, TEXT_COLUMN);
+    }
+    buf_puts(out, "\n  ");
+    reserved_list(text, sizeof(text),
+                  "Names of later versions, refused with any other value than this:");
+    wrap(out, text, 2, 2);
+}
+
+void config_man(struct buf *out) {
+    char text[4 * TEXT_BYTES];
+
+    buf_puts(out, ".Bl -tag -width Ds\n");
+    for (size_t i = 0; i < config_options_count; i++) {
+        const struct option *o = &config_options[i];
+
+        if (o->kind == OPTION_RESERVED)
+            continue;
+        buf_printf(out, ".It Ev %s\n", o->name);
+        (void)snprintf(text, sizeof(text), "%s.", o->meaning);
+        wrap(out, text, 0, 0);
+        (void)snprintf(text, sizeof(text), "Accepted: %s.", o->accepted);
+        wrap(out, text, 0, 0);
+        (void)snprintf(text, sizeof(text), "Default: %s.", o->fallback);
+        wrap(out, text, 0, 0);
+    }
+    buf_puts(out, ".El\n.Pp\n");
+    reserved_list(text, sizeof(text),
+                  "These names belong to later versions and are refused with any other value:");
+    wrap(out, text, 0, 0);
+}
+
+void config_markdown(struct buf *out) {
+    char text[4 * TEXT_BYTES];
+
+    buf_puts(out, "| variable | default | accepted | meaning |\n|---|---|---|---|\n");
+    for (size_t i = 0; i < config_options_count; i++) {
+        const struct option *o = &config_options[i];
+        const char *quote = o->found ? "" : "`";
+
+        if (o->kind != OPTION_RESERVED)
+            buf_printf(out, "| `%s` | %s%s%s | %s | %s |\n", o->name, quote, o->fallback, quote,
+                       o->accepted, o->meaning);
+    }
+    reserved_list(text, sizeof(text),
+                  "Names of later versions, refused with any other value than this:");
+    buf_printf(out, "\n%s\n", text);
+}
+
+static bool in_environment(char *const *env, const char *name) {
+    size_t len = strlen(name);
+
+    for (; *env != NULL; env++)
+        if (strncmp(*env, name, len) == 0 && (*env)[len] == '=' && (*env)[len + 1] != '\0')
+            return true;
+    return false;
+}
+
+static void value_json(const struct config *c, const struct option *o, struct buf *out) {
+    const void *where = (const char *)c + o->where;
+    char text[2 * TEXT_BYTES] = "";
+
+    switch (o->kind) {
+    case OPTION_NAME:
+    case OPTION_PATH:
+    case OPTION_SINK:
+        if (*(char *const *)where == NULL) {
+            buf_puts(out, "null");
+            return;
+        }
+        text_show(text, sizeof(text), *(char *const *)where);
+        break;
+    case OPTION_DURATION:
+        text_format_duration(*(const uint64_t *)where, text, sizeof(text));
+        break;
+    case OPTION_SIZE:
+        text_format_size(*(const uint64_t *)where, text, sizeof(text));
+        break;
+    case OPTION_PERCENT:
+        (void)snprintf(text, sizeof(text), "%g%%", *(const double *)where * 100);
+        break;
+    case OPTION_CHOICE:
+        (void)text_copy(
+            text, sizeof(text),
+            o->words[o->where == offsetof(struct config, log_level) ? (int)c->log_level
+                                                                    : (int)c->log_format]);
+        break;
+    case OPTION_RESERVED:
+        break;
+    }
+    buf_json_string(out, o->secret ? "(hidden)" : text);
+}
+
+void config_json(const struct config *c, char *const *env, struct buf *out) {
+    bool first = true;
+
+    buf_putc(out, '{');
+    for (size_t i = 0; i < config_options_count; i++) {
+        const struct option *o = &config_options[i];
+        bool given = in_environment(env, o->name);
+
+        if (o->kind == OPTION_RESERVED)
+            continue;
+        if (o->where == offsetof(struct config, app) && c->app != NULL)
+            given = true; /* OTEL_SERVICE_NAME */
+        buf_printf(out, "%s\"%s\":{\"value\":", first ? "" : ",", o->name);
+        value_json(c, o, out);
+        buf_printf(out, ",\"source\":\"%s\"}", given ? "environment" : "default");
+        first = false;
+    }
+    buf_putc(out, '}');
+}

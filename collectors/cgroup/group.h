@@ -1,0 +1,47 @@
+/* group.h - reading one control group: what v1.c and v2.c share. Private to collectors/cgroup*.
+ *
+ * Both fill in what they know and leave the rest NaN. */
+#ifndef PILLION_CGROUP_GROUP_H
+#define PILLION_CGROUP_GROUP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "agent/base/limits.h"
+#include "collectors/cgroup.h"
+
+struct group {
+    int fd;      /* its folder; -1: not there */
+    unsigned up; /* folders above it that can be seen */
+};
+
+/* Reads `name` in the group, or `level` folders above it, into text[LIMIT_PROC_FILE_BYTES]. False when it cannot be read, or is too
+ * long to be looked at as a whole. */
+bool group_read(const struct group *g, unsigned level, const char *name, char *text);
+/* A file with a lone number; NaN. */
+double group_number(const struct group *g, unsigned level, const char *name);
+/* The smallest limit of the group and of the folders above it. */
+double group_smallest_limit(const struct group *g, const char *name);
+
+/* limit and unreclaimable of each level; keeps the one that is nearest to its limit. NaN where either is not known. */
+void group_oom_distance(double *distance, double limit, double unreclaimable);
+/* a - b, at least 0; NaN when either is. */
+double group_rest(double a, double b);
+double group_or_zero(
+    double v); /* NaN becomes 0: for the small parts of a sum that old kernels do not tell */
+
+void v1_cpu(const struct group *cpu, struct cgroup_reading *r);
+void v1_cpuacct(const struct group *cpuacct, struct cgroup_reading *r);
+void v1_memory(const struct group *g, struct cgroup_reading *r);
+void v1_blkio(const struct group *g, struct cgroup_reading *r);
+double v1_oom_kills(const struct group *g);
+
+void v2_cpu(const struct group *g, struct cgroup_reading *r);
+void v2_memory(const struct group *g, struct cgroup_reading *r);
+void v2_io(const struct group *g, struct cgroup_reading *r);
+void v2_pressure(const struct group *g, struct cgroup_reading *r);
+double v2_oom_kills(const struct group *g);
+
+void group_pids(const struct group *g, struct cgroup_reading *r); /* the same in both */
+
+#endif

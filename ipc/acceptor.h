@@ -1,0 +1,31 @@
+/* acceptor.h - takes connections on a Unix socket of ours, from our own user and root alone. Loop thread only.
+ *
+ * Nothing is read from a connection here: a peer of another user is closed before a byte of it is looked at. When there is no
+ * descriptor left the connection is taken and closed at once, so that it neither hangs nor keeps the loop busy; what is to be
+ * said to it before can be said in `busy`. */
+#ifndef PILLION_ACCEPTOR_H
+#define PILLION_ACCEPTOR_H
+
+#include <uv.h>
+
+#include "agent/base/counters.h"
+
+struct acceptor;
+
+struct acceptor_options {
+    void (*accepted)(void *arg, int fd); /* non-blocking, O_CLOEXEC; taken */
+    void (*busy)(void *arg, int fd); /* no descriptor left: closed after the call; may be NULL */
+    void *arg;
+    enum counter refused_uid;
+    enum counter refused_busy; /* no descriptor left */
+};
+
+int acceptor_new(struct acceptor **ret, uv_loop_t *loop, const struct acceptor_options *options);
+/* `name` in directory dirfd (which must stay open), whose full name is `dir`; mode 0600; replaces a stale socket. */
+int acceptor_listen(struct acceptor *a, int dirfd, const char *dir, const char *name);
+/* Makes the socket again when its file is gone or is not ours any more. 1: made again, 0: all well, negative: errno. */
+int acceptor_check(struct acceptor *a);
+/* Takes the socket's file away. `closed` is called once, later. */
+void acceptor_close(struct acceptor *a, void (*closed)(void *arg), void *arg);
+
+#endif

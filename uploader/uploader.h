@@ -1,0 +1,43 @@
+/* uploader.h - from records to sinks: batches by age and size, compressed off the loop, handed to every sink.
+ *
+ * A batch is gzip of NDJSON: one header line, then one flat record a line. (boot, seq) names it for ever. Loop thread only. */
+#ifndef PILLION_UPLOADER_H
+#define PILLION_UPLOADER_H
+
+#include <stdint.h>
+#include <uv.h>
+
+#include "agent/base/buf.h"
+
+struct uploader;
+
+struct uploader_options {
+    const char *app;
+    const char *instance;
+    const char *boot;  /* this run of the helper: 32 hex digits */
+    const char *sinks; /* as PILLION_SINK has it */
+    const char *data_dir;
+    uint64_t flush_interval_ms;
+    uint64_t batch_max_bytes; /* of records, before compression */
+};
+
+/* Every batch ends here once: rc 0 when each sink has it safely (written; for a file also across a kill of this process), or a
+ * negative errno when it had to be dropped. In order of seq. Samples in it may then be acknowledged. Never from inside a call. */
+typedef void (*uploader_kept_cb)(void *arg, uint64_t seq, int rc);
+
+/* Checks `sinks` and opens them; -EINVAL with a line for people in `why`. Copies the options. */
+int uploader_new(struct uploader **ret, uv_loop_t *loop, const struct uploader_options *options,
+                 uploader_kept_cb kept, void *arg, struct buf *why);
+int uploader_start(struct uploader *u);
+/* Takes one record, a JSON object without newline. *ret_seq is the batch that it went into. -ENOBUFS: no room (a sink does not
+ * take anything and what may wait is full), -ENOMEM. */
+int uploader_add(struct uploader *u, const char *json, size_t len, uint64_t *ret_seq);
+/* Closes the open batch now, if it has records. */
+void uploader_flush(struct uploader *u);
+/* Flushes, waits for the sinks until deadline (uv_now clock, ms), then calls back once. */
+void uploader_stop(struct uploader *u, uint64_t deadline_ms, void (*stopped)(void *arg), void *arg);
+void uploader_close(struct uploader *u, void (*closed)(void *arg), void *arg);
+/* Appends a JSON array, one object a sink: sink, state, backlog, sent, dropped, last_success, last_error (null when none). */
+void uploader_status(const struct uploader *u, struct buf *out);
+
+#endif
