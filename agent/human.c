@@ -146,6 +146,31 @@ void human_cell(struct buf *out, const char *s, size_t width, bool pad, bool utf
         buf_putc(out, ' ');
 }
 
+void human_title(struct buf *out, const char *s, size_t width, bool utf8) {
+    const char *tail = strchr(s, ' ');
+    size_t first = tail != NULL ? (size_t)(tail - s) + 1 : 0, room, n;
+    uint32_t c;
+
+    /* At least a name's worth of the end, else it is cut as everything is. */
+    if (human_width(s) <= width || first == 0 || first + 8 > width) {
+        human_cell(out, s, width, false, utf8);
+        return;
+    }
+    room = width - first - 1;
+    while (human_width(tail) > room)
+        tail += code_point(tail, &c);
+    for (size_t i = 0; i < first;
+         i += n) { /* one character at a time: there is no end of string here */
+        char one[5] = "";
+
+        n = code_point(s + i, &c);
+        memcpy(one, s + i, n);
+        human_cell(out, one, 2, false, utf8);
+    }
+    buf_puts(out, utf8 ? "\xe2\x80\xa6" : "~");
+    human_cell(out, tail, room, false, utf8);
+}
+
 void human_spark(struct buf *out, const double *shares, size_t n, size_t width, bool utf8) {
     static const char *const blocks[] = {"\xe2\x96\x81", "\xe2\x96\x82", "\xe2\x96\x83",
                                          "\xe2\x96\x84", "\xe2\x96\x85", "\xe2\x96\x86",

@@ -22,6 +22,9 @@ size_t human_width(const char *s);
  * without utf8, everything beyond ASCII become "?", so that nothing in a title reaches the terminal as a command. */
 void human_cell(struct buf *out, const char *s, size_t width, bool pad, bool utf8);
 
+/* The same for the title of a process, which is cut in its middle: the name of the program and the end of the line tell most. */
+void human_title(struct buf *out, const char *s, size_t width, bool utf8);
+
 /* Appends a line of `width` characters for the last `width` of n shares (0 to 1; NaN: a blank). */
 void human_spark(struct buf *out, const double *shares, size_t n, size_t width, bool utf8);
 

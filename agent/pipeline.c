@@ -37,13 +37,16 @@ static int open_proc(void) {
     return open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-static void open_container(struct pipeline *p) {
+void pipeline_open_container(struct pipeline *p) {
     int rc = -ENOENT;
 
+    cgroup_close(p->cgroup);
+    p->cgroup = NULL;
     for (size_t i = 0; i < CGROUP_METRICS; i++)
         p->container.values[i] = NAN;
     p->container.cpus = p->container.cpu_seconds = NAN;
-    p->root_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (p->root_fd < 0)
+        p->root_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (p->root_fd >= 0)
         rc = cgroup_open(&p->cgroup, p->root_fd, 0);
     if (rc != 0) {
@@ -69,7 +72,7 @@ int pipeline_init(struct pipeline *p, const struct config *config, struct worker
     if (rc == 0)
         rc = cgroup_schema(&p->container_schema);
     if (rc == 0)
-        open_container(p);
+        pipeline_open_container(p);
     return rc;
 }
 
@@ -200,6 +203,12 @@ static void forget(struct pipeline *p, struct ride *r) {
     workers_remove(p->workers, w);
 }
 
+/* A worker that begins at 1 although some of its samples are kept is another program under the same pid and start time
+ * (execve): all numbers that were seen are taken. */
+static uint64_t stored_of(const struct ride *r, const struct hello *h) {
+    return h->next == 1 && r->acked > 0 ? r->worker->last_sample : r->acked;
+}
+
 static int on_hello(void *arg, struct ipc_worker *conn, const struct ipc_peer *peer,
                     const struct hello *h, struct welcome *ret, void **ret_user, char *why) {
     struct pipeline *p = arg;
@@ -237,7 +246,7 @@ static int on_hello(void *arg, struct ipc_worker *conn, const struct ipc_peer *p
     *ret = (struct welcome){.interval_ms = p->config->sample_interval_ms,
                             .beat_ms = period < p->config->sample_interval_ms ? period : 0,
                             .hold_bytes = LIMIT_WORKER_HOLD_BYTES,
-                            .stored = r->acked};
+                            .stored = stored_of(r, h)};
     *ret_user = r;
     return 0;
 }

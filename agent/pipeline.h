@@ -75,6 +75,8 @@ void pipeline_set_uploader(struct pipeline *p, struct uploader *u);
 
 /* For uploader_new(). */
 void pipeline_on_kept(void *arg, uint64_t seq, int rc);
+/* Finds the container's control group, again if need be; without one p->cgroup is NULL. */
+void pipeline_open_container(struct pipeline *p);
 /* How long a worker may be silent between two frames. */
 uint64_t pipeline_period_ms(const struct config *config);
 /* Reads /proc once and derives rates; what cannot be read is unknown. */

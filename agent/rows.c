@@ -214,7 +214,7 @@ static void put_row(struct buf *out, const struct row *r, const size_t *widths,
         if (c == HISTORY)
             human_spark(out, r->history, r->n_history, widths[c], style->utf8);
         else if (c == TITLE)
-            human_cell(out, r->title, widths[c], false, style->utf8);
+            human_title(out, r->title, widths[c], style->utf8);
         else
             put_padded(out, text, widths[c], columns[c].right, c != last, style->utf8);
         if (c != last)

@@ -303,6 +303,17 @@ static void watch_heap(struct ride *r) {
 
 /* --- the turn --- */
 
+/* A group that was removed while we are in it (a systemd unit that is moved) is looked for again. */
+static void read_container(struct pipeline *p) {
+    int rc = cgroup_read(p->cgroup, &p->container);
+
+    if (rc == 0)
+        return;
+    counter_add(COUNTER_CONTAINER_UNREADABLE, 1);
+    if (rc == -ENODEV)
+        pipeline_open_container(p);
+}
+
 static void container_turn(struct pipeline *p, uint64_t now_ms) {
     struct cgroup_reading before = p->container;
     struct buf *b = &p->record;
@@ -312,8 +323,7 @@ static void container_turn(struct pipeline *p, uint64_t now_ms) {
 
     if (p->cgroup == NULL || now_ms - p->container_ms < CONTAINER_MS)
         return;
-    if (cgroup_read(p->cgroup, &p->container) != 0)
-        counter_add(COUNTER_CONTAINER_UNREADABLE, 1);
+    read_container(p);
     cgroup_rates(p->container_ms != 0 ? &before : NULL, &p->container);
     p->oom_kills = p->container.values[CGROUP_MEMORY_OOM_KILLS];
     used = p->container.values[CGROUP_MEMORY_WORKING_SET];

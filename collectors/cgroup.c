@@ -23,6 +23,7 @@
 #include "collectors/table.h"
 
 #define MOUNTINFO_BYTES (1024 * 1024) /* a host with thousands of containers */
+#define CPUS_EVERY_MS   10000
 
 struct cgroup {
     int root_fd;
@@ -31,6 +32,8 @@ struct cgroup {
     struct group v1[PATH_UNIFIED]; /* equal descriptors belong to the first that has them */
     struct group v2;
     bool is_v2[PATH_UNIFIED]; /* read this resource from v2 */
+    double cpus;              /* as counted at cpus_ms; 0: not yet */
+    uint64_t cpus_ms;
 };
 
 static const struct table_row rows[CGROUP_METRICS] = {
@@ -204,7 +207,7 @@ static void narrow(struct parse_cpus *cpus, bool *known, const char *list) {
 }
 
 /* What can be run on: the machine's CPUs that are online, those of the group, those of the process's own affinity. */
-static void read_cpus(const struct cgroup *cg, struct cgroup_reading *r) {
+static double count_cpus(const struct cgroup *cg) {
     static const char allowed[] = "\nCpus_allowed_list:";
     const struct group *g = cg->is_v2[PATH_CPUSET] ? &cg->v2 : &cg->v1[PATH_CPUSET];
     char text[LIMIT_PROC_FILE_BYTES];
@@ -220,8 +223,18 @@ static void read_cpus(const struct cgroup *cg, struct cgroup_reading *r) {
         narrow(&cpus, &known, text);
     if (read_proc(cg, "status", text) && (p = strstr(text, allowed)) != NULL)
         narrow(&cpus, &known, p + strlen(allowed));
-    if (known && parse_cpus_count(&cpus) > 0)
-        r->cpus = parse_cpus_count(&cpus);
+    return known && parse_cpus_count(&cpus) > 0 ? parse_cpus_count(&cpus) : NAN;
+}
+
+/* Three files for a number that hardly ever changes. */
+static void read_cpus(struct cgroup *cg, struct cgroup_reading *r) {
+    uint64_t now_ms = r->mono_ns / 1000000;
+
+    if (cg->cpus == 0 || now_ms - cg->cpus_ms >= CPUS_EVERY_MS) {
+        cg->cpus = count_cpus(cg);
+        cg->cpus_ms = now_ms;
+    }
+    r->cpus = cg->cpus;
     r->values[CGROUP_CPU_AVAILABLE] = fmin(r->cpus, r->values[CGROUP_CPU_LIMIT]);
 }
 

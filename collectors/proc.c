@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +18,8 @@
 #include "collectors/table.h"
 
 #define FILE_BYTES 4096 /* stat, status and io are 300 to 1,600 bytes */
+
+#define PROC_MAGIC 0x9fa0 /* statfs(2) of a real /proc */
 
 /* Before Linux 6.2 descriptors can only be counted one by one, at about 0.4 us each; more than this are not known. */
 #define DESCRIPTORS_MAX 4096
@@ -132,7 +133,7 @@ int proc_identity(int dirfd, struct proc_identity *ret) {
 
     if (rc != 0)
         return rc;
-    /* The kernel shows 0 in the place of a status to those who may not see it; `io` is guarded by the same check (ptrace_may_access). */
+    /* The kernel shows 0 in the place of a status to those who may not see it; `io` is guarded by the same check. */
     if (id.exit_status == 0 && fs_read_at(dirfd, "io", text, sizeof(text)) < 0)
         id.exit_status = -1;
     *ret = id;
@@ -271,7 +272,7 @@ static double count_descriptors(int dirfd) {
     /* Linux 6.2 and later say the number as the folder's size (Documentation/filesystems/proc.rst 3.8); on other file systems,
      * which a test may give us, a folder's size means something else. */
     if (fstatat(dirfd, "fd", &st, 0) == 0 && st.st_size > 0 && fstatfs(dirfd, &fs) == 0 &&
-        fs.f_type == PROC_SUPER_MAGIC)
+        fs.f_type == PROC_MAGIC)
         return (double)st.st_size;
     fd = openat(dirfd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)

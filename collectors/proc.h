@@ -1,4 +1,4 @@
-/* proc.h - what the kernel knows of one process: /proc/<pid>/{stat,statm,status,io}. See proc_pid_stat(5).
+/* proc.h - what the kernel knows of one process: /proc/<pid>/{stat,status,io,fd}. See proc_pid_stat(5).
  *
  * Never reads smaps: that holds up the process for milliseconds. What cannot be read is NaN, never 0. */
 #ifndef PILLION_PROC_H
@@ -43,10 +43,9 @@ struct schema;
 struct proc_identity {
     pid_t pid; /* as the mounted /proc names it */
     pid_t ppid;
-    uint64_t
-        start_ticks; /* field 22; with the pid it names a process for as long as the machine runs */
-    char state;      /* R S D Z T t X I */
-    char comm[65];   /* as the kernel gives it: up to 64 bytes, any bytes */
+    uint64_t start_ticks; /* field 22; with the pid it names a process while the machine runs */
+    char state;           /* R S D Z T t X I */
+    char comm[65];        /* as the kernel gives it: up to 64 bytes, any bytes */
     int exit_status; /* of a zombie, as waitpid() gives it; -1 when it is not known or not permitted to know */
 };
 
@@ -59,18 +58,19 @@ struct proc_reading {
     char state;
 };
 
-/* Opens /proc/<pid> (O_PATH-like use: the caller closes it). Once open the descriptor stands for this one process for ever: when it
- * has ended every reading gives -ESRCH, also when its pid is in use again. `proc_fd` is an open /proc.
- * expected_start_ticks 0: whichever process has the pid now. -ESRCH: no such process, or one with another start time; -ENOENT: this is
- * no /proc; -EACCES: hidden (hidepid). */
+/* Opens /proc/<pid>, for the caller to close. Once open the descriptor stands for this one process for ever: when it has ended
+ * every reading gives -ESRCH, also when its pid is in use again. `proc_fd` is an open /proc.
+ * expected_start_ticks 0: whichever process has the pid now. -ESRCH: no such process, or one with another start time; -EACCES:
+ * hidden (hidepid). */
 int proc_open(int proc_fd, pid_t pid, uint64_t expected_start_ticks, int *ret_dirfd);
 
 int proc_identity(int dirfd, struct proc_identity *ret);
 
-/* Everything in the table: four files, about 30 us. What is not permitted (io of another user's process) or not there is NaN.
- * 0, or -ESRCH: the process has ended (or is a zombie: it has no memory any more); *ret is then not written. */
+/* Everything in the table: three files and the count of descriptors, about 40 us. What is not there or not permitted (io of
+ * another user's process) is NaN. 0, or -ESRCH: the process has ended (or is a zombie, which has no memory any more); *ret is
+ * then not written. */
 int proc_read(int dirfd, struct proc_reading *ret);
-/* CPU, memory, threads, page faults, uptime only: one file, about 10 us. For intervals far below a second. */
+/* CPU, memory, threads, page faults, uptime only: one file, about 14 us. For intervals far below a second. */
 int proc_read_brief(int dirfd, struct proc_reading *ret);
 
 /* Fills in `now`'s cores and utilisations from what happened since `prev`. cpus: CPUs that the process may run on (affinity,

@@ -14,8 +14,8 @@
 #define NAME_BYTES 192
 #define TEXT_BYTES 4096 /* name, labels and help together */
 
-/* One thing that we measure. `prometheus` is NULL where the name is made by rule; `mode` is the value of the attribute cpu.mode that
- * the line is for and that then is no label. */
+/* One thing that we measure. `prometheus` is NULL where the name is made by rule; `mode` is the value of the attribute cpu.mode
+ * that the line is for and that then is no label. */
 struct entry {
     const char *name;
     const char *unit;

@@ -31,6 +31,7 @@ struct acceptor {
     char *dir, *name;
     struct unix_file file;
     int reserve; /* a descriptor to give up when there is no other: see on_no_descriptor() */
+    bool paused;
     unsigned open_handles;
     void (*closed)(void *arg);
     void *closed_arg;
@@ -43,7 +44,19 @@ static void on_retry(uv_timer_t *t) {
 
     if (a->reserve < 0)
         a->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (a->listener != NULL)
+    if (a->listener != NULL && !a->paused)
+        (void)uv_poll_start(&a->listener->poll, UV_READABLE, on_acceptable);
+}
+
+void acceptor_pause(struct acceptor *a, bool paused) {
+    if (a->paused == paused)
+        return;
+    a->paused = paused;
+    if (a->listener == NULL)
+        return;
+    if (paused)
+        (void)uv_poll_stop(&a->listener->poll);
+    else
         (void)uv_poll_start(&a->listener->poll, UV_READABLE, on_acceptable);
 }
 
@@ -74,7 +87,7 @@ static void on_acceptable(uv_poll_t *p, int status, int events) {
     const struct acceptor_options *options = &l->acceptor->options;
 
     (void)status, (void)events;
-    for (int i = 0; i < ACCEPT_AT_ONCE; i++) {
+    for (int i = 0; i < ACCEPT_AT_ONCE && !l->acceptor->paused; i++) {
         int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd >= 0 && unix_peer_allowed(fd)) {
@@ -153,7 +166,7 @@ static int open_listener(struct acceptor *a) {
     a->listener = l;
     a->file = file;
     a->open_handles++;
-    return uv_poll_start(&l->poll, UV_READABLE, on_acceptable);
+    return a->paused ? 0 : uv_poll_start(&l->poll, UV_READABLE, on_acceptable);
 }
 
 int acceptor_listen(struct acceptor *a, int dirfd, const char *dir, const char *name) {

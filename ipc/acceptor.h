@@ -6,6 +6,7 @@
 #ifndef PILLION_ACCEPTOR_H
 #define PILLION_ACCEPTOR_H
 
+#include <stdbool.h>
 #include <uv.h>
 
 #include "agent/base/counters.h"
@@ -25,6 +26,8 @@ int acceptor_new(struct acceptor **ret, uv_loop_t *loop, const struct acceptor_o
 int acceptor_listen(struct acceptor *a, int dirfd, const char *dir, const char *name);
 /* Makes the socket again when its file is gone or is not ours any more. 1: made again, 0: all well, negative: errno. */
 int acceptor_check(struct acceptor *a);
+/* Those who come meanwhile wait in the backlog, connected and unanswered. May be called from inside `accepted`. */
+void acceptor_pause(struct acceptor *a, bool paused);
 /* Takes the socket's file away. `closed` is called once, later. */
 void acceptor_close(struct acceptor *a, void (*closed)(void *arg), void *arg);
 

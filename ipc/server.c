@@ -1,8 +1,9 @@
 /* Happy path: ipc_server_listen → acceptor → on_accepted → worker_new; the rest is told in worker.c.
  *
- * Ways to fail: another user (acceptor: closed before a byte is read, counted); no room (its hello is answered with "later"); no
- * descriptor left (on_busy: "later" is said at once); the socket's file is deleted or replaced (ipc_server_check makes it again;
- * connections that stand are not touched). */
+ * Ways to fail: another user (acceptor: closed before a byte is read, counted); no room (its hello is waited for and answered with
+ * "later", because a peer that is still writing would lose an answer that came before; a few at a time, the others wait in the
+ * backlog); no descriptor left (on_busy: "later" is said at once); the socket's file is deleted or replaced (ipc_server_check
+ * makes it again; connections that stand are not touched). */
 #include "ipc/server.h"
 
 #include <errno.h>
@@ -26,7 +27,7 @@
 #define LOG_EVERY_MS      10000
 #define FILES_OF_WORKER   4  /* connection, pidfd here and in the agent, /proc/<pid> */
 #define FILES_OF_THE_REST 24 /* of the helper, and of those that wait to be told "later" */
-#define FULL_AT_ONCE      8  /* so many of them; beyond: told before their hello */
+#define FULL_AT_ONCE      8  /* so many of them; the others wait in the backlog for their turn */
 
 struct ipc_server {
     struct worker_host host;
@@ -89,12 +90,6 @@ static void say_later(int fd) {
     buf_clear(&out);
 }
 
-static void later_at_once(int fd) {
-    counter_add(COUNTER_WORKERS_LATER, 1);
-    say_later(fd);
-    (void)close(fd);
-}
-
 /* The acceptor counts and closes it. */
 static void on_busy(void *arg, int fd) {
     log_full(arg, "no descriptor left");
@@ -110,20 +105,20 @@ static void on_accepted(void *arg, int fd) {
 
     if (full)
         log_full(s, "no room");
-    if (full && host->n_full >= FULL_AT_ONCE) {
-        later_at_once(fd);
-        return;
-    }
     read_peer(fd, &peer);
     if (!full)
         peer.pidfd = open_pidfd(fd, peer.pid);
     rc = worker_new(host, fd, &peer, full);
-    if (rc == 0)
+    if (rc == 0) {
+        acceptor_pause(s->acceptor, host->n_full >= FULL_AT_ONCE);
         return;
+    }
     counter_add(COUNTER_OUT_OF_MEMORY, rc == -ENOMEM);
+    counter_add(COUNTER_WORKERS_LATER, 1);
+    say_later(fd);
     if (peer.pidfd >= 0)
         (void)close(peer.pidfd);
-    later_at_once(fd);
+    (void)close(fd);
 }
 
 /* --- life ---------------------------------------------------------------------------------------------------------------- */
@@ -141,7 +136,11 @@ static void maybe_closed(struct ipc_server *s) {
 }
 
 static void on_worker_gone(struct worker_host *host) {
-    maybe_closed(container_of(host, struct ipc_server, host));
+    struct ipc_server *s = container_of(host, struct ipc_server, host);
+
+    if (!s->closing)
+        acceptor_pause(s->acceptor, host->n_full >= FULL_AT_ONCE);
+    maybe_closed(s);
 }
 
 static void on_acceptor_closed(void *arg) {

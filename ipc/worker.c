@@ -52,7 +52,6 @@ struct ipc_worker {
     bool writing;
     bool deaf;     /* the peer does not read any more */
     bool progress; /* a frame was whole in the last read */
-    bool overdue;
     bool closing;
 };
 
@@ -222,6 +221,10 @@ static void answer_later(struct ipc_worker *w, const char *reason) {
     say_last(w, "told to come later");
 }
 
+static void answer_no_room(struct ipc_worker *w) {
+    answer_later(w, "no room for more workers");
+}
+
 static void answer_refused(struct ipc_worker *w, const char *reason) {
     counter_add(COUNTER_WORKERS_REFUSED_HELLO, 1);
     if (log_due(&w->host->log_invalid, LOG_EVERY_MS))
@@ -285,7 +288,7 @@ static void take_hello(struct ipc_worker *w, const uint8_t *payload, size_t len)
     int rc;
 
     if (w->full) {
-        answer_later(w, "no room for more workers");
+        answer_no_room(w);
         return;
     }
     rc = message_read_hello((const char *)payload, len, &hello, why);
@@ -420,12 +423,14 @@ static int on_frame(void *arg, uint8_t type, const uint8_t *payload, size_t len)
 
 /* --- reading ------------------------------------------------------------------------------------------------------------- */
 
+static void on_timeout(uv_timer_t *timer);
+
 static void watch_progress(struct ipc_worker *w) {
     if (!w->welcomed)
         return; /* the time until the hello is not extended by anything */
     if (!frame_pending(&w->reader))
         (void)uv_timer_stop(&w->timer);
-    else if (w->progress || (!w->overdue && !uv_is_active((uv_handle_t *)&w->timer)))
+    else if (w->progress || !uv_is_active((uv_handle_t *)&w->timer))
         (void)uv_timer_start(&w->timer, on_timeout, w->host->stall_ms, 0);
 }
 
@@ -458,11 +463,13 @@ static void on_timeout(uv_timer_t *timer) {
     struct ipc_worker *w = container_of(timer, struct ipc_worker, timer);
 
     w->progress = false;
-    w->overdue = true;
     (void)read_some(w);
-    w->overdue = false;
     if (w->closing || (w->welcomed && (w->progress || !frame_pending(&w->reader))))
         return;
+    if (w->full) {
+        answer_no_room(w); /* it need not have said anything for that */
+        return;
+    }
     counter_add(COUNTER_WORKERS_CLOSED_STALLED, 1);
     worker_close(w, "a frame that did not go on");
 }

@@ -8,7 +8,7 @@
 #include "agent/base/text.h"
 #include "agent/init/prepare.h"
 
-#define ENTER "\033[?1049h\033[?25l\033[H\033[2J"
+#define ENTER "\033[?1049h\033[?25l\033[2J"
 #define LEAVE "\033[0m\033[?25h\033[?1049l"
 
 /* In the order of setlocale(3): the first that is set and not empty counts. */

@@ -8,7 +8,7 @@
  *   SIGHUP               replaces them one by one: the new one listens (or, if it never does, has lived for a second), then the
  *                        old one takes no new connection, finishes its requests and ends. A new one that dies ends the reload.
  *   SIGTERM, SIGINT      stop all in that orderly way. Exit code 0, after SIGINT 130.
- * To end a worker in order: disconnect; SIGTERM when its connections are closed, or in the last quarter (2 s at most) of the stop
+ * To end a worker in order: in a reload, for a second each of its answers is the last on its connection; disconnect; SIGTERM when its connections are closed, or in the last quarter (2 s at most) of the stop
  * time; SIGKILL when that is over. No step is taken twice.
  *
  * Loaded into a worker (--require) the same file is the worker's side of it: it answers what is under way with "Connection: close"
@@ -19,6 +19,8 @@ const FIRST_DELAY_MS = 1000;
 const MOST_DELAY_MS = 30000;
 const WELL_MS = 10000; // a worker that lived for so long starts again at once
 const READY_MS = 1000; // without a listening socket
+const DRAIN = 'NODE_PILLION_DRAIN';
+const DRAIN_MS = 1000; // between that and closing what is idle: a client that is about to ask would get a reset
 const LINGER_MS = 200; // between its last connection and SIGTERM: what can end by itself does
 const GIVE_UP_DEATHS = 10;
 const GIVE_UP_DEATHS_EACH = 4;
@@ -31,6 +33,7 @@ function workerSide() {
   const servers = new Set(); // WeakRef of each http.Server that has had a request
   const known = new WeakSet();
   const open = new Set(); // responses that are not finished
+  let draining = false; // each answer is the last one of its connection
   let closing = false;
 
   // What was added to start this file is not the application's: its own children are not to have it.
@@ -47,7 +50,7 @@ function workerSide() {
       known.add(server);
       servers.add(new WeakRef(server));
     }
-    if (closing) return lastAnswer(response);
+    if (draining) return lastAnswer(response);
     open.add(response);
     response.once('close', () => open.delete(response));
   });
@@ -58,11 +61,18 @@ function workerSide() {
       else if (typeof server.closeIdleConnections === 'function') server.closeIdleConnections();
     }
   };
-  process.on('internalMessage', (message) => {
-    if (closing || !message || message.cmd !== 'NODE_CLUSTER' || message.act !== 'disconnect') return;
-    closing = true;
+  const drain = () => {
+    draining = true;
     for (const response of open) lastAnswer(response);
     open.clear();
+  };
+  // Node.js keeps messages whose cmd begins with NODE_ from the application.
+  process.on('internalMessage', (message) => {
+    if (closing || !message) return;
+    if (message.cmd === DRAIN) drain();
+    if (message.cmd !== 'NODE_CLUSTER' || message.act !== 'disconnect') return;
+    closing = true;
+    drain();
     closeIdle();
     setInterval(closeIdle, 200).unref();
   });
@@ -173,7 +183,7 @@ class Master {
   }
 
   /* Ends a worker in order; `budget` ms until it is killed. */
-  retire(state, budget) {
+  retire(state, budget, drain = 0) {
     if (state.retiring || state.gone) return;
     state.retiring = true;
     const { worker } = state;
@@ -191,12 +201,11 @@ class Master {
       }, budget),
     ];
     worker.once('exit', () => timers.forEach((timer) => clearTimeout(timer)));
-    if (worker.isConnected()) {
-      worker.once('disconnect', () => timers.push(setTimeout(tell, Math.min(LINGER_MS, budget / 4))));
-      worker.disconnect();
-    } else {
-      tell();
-    }
+    if (!worker.isConnected()) return tell();
+    worker.once('disconnect', () => timers.push(setTimeout(tell, Math.min(LINGER_MS, budget / 4))));
+    if (drain === 0) return worker.disconnect();
+    worker.process.send({ cmd: DRAIN }, () => {}); // an error means that it is ending already
+    timers.push(setTimeout(() => worker.isConnected() && worker.disconnect(), drain));
   }
 
   stop(signal) {
@@ -265,7 +274,7 @@ class Master {
     if (old && !old.gone && !this.stopping) {
       await new Promise((resolve) => {
         old.onExit = resolve;
-        this.retire(old, this.stopMs);
+        this.retire(old, this.stopMs, Math.min(DRAIN_MS, this.stopMs / 4));
       });
     }
     return !this.stopping;

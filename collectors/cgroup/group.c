@@ -47,8 +47,25 @@ double group_or_zero(double v) {
     return isnan(v) ? 0 : v;
 }
 
-void group_oom_distance(double *distance, double limit, double unreclaimable) {
-    *distance = fmin(*distance, group_rest(limit, unreclaimable));
+/* Of the folders above only those that have a limit of their own are looked at. */
+void group_memory_limits(const struct group *g, const struct group_memory *m, double unreclaimable,
+                         double *ret_limit, double *ret_distance) {
+    char text[LIMIT_PROC_FILE_BYTES];
+
+    *ret_limit = NAN;
+    *ret_distance = NAN;
+    for (unsigned level = 0; level <= g->up; level++) {
+        double limit = group_read(g, level, m->limit, text) ? parse_limit(text) : NAN;
+
+        if (isnan(limit))
+            continue;
+        if (level > 0)
+            unreclaimable = group_read(g, level, "memory.stat", text)
+                                ? m->unreclaimable(group_number(g, level, m->usage), text)
+                                : NAN;
+        *ret_limit = fmin(*ret_limit, limit); /* fmin: a NaN loses */
+        *ret_distance = fmin(*ret_distance, group_rest(limit, unreclaimable));
+    }
 }
 
 void group_pids(const struct group *g, struct cgroup_reading *r) {

@@ -23,8 +23,15 @@ double group_number(const struct group *g, unsigned level, const char *name);
 /* The smallest limit of the group and of the folders above it. */
 double group_smallest_limit(const struct group *g, const char *name);
 
-/* limit and unreclaimable of each level; keeps the one that is nearest to its limit. NaN where either is not known. */
-void group_oom_distance(double *distance, double limit, double unreclaimable);
+/* What limits memory, in the words of one version. */
+struct group_memory {
+    const char *limit, *usage; /* files */
+    double (*unreclaimable)(double usage, const char *stat);
+};
+/* The smallest limit of the group and of the folders above it, and what is left until the OOM killer comes at the level that is
+ * nearest to it; `unreclaimable` is the group's own. NaN where there is no limit. */
+void group_memory_limits(const struct group *g, const struct group_memory *m, double unreclaimable,
+                         double *ret_limit, double *ret_distance);
 /* a - b, at least 0; NaN when either is. */
 double group_rest(double a, double b);
 double group_or_zero(

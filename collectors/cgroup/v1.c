@@ -59,20 +59,8 @@ static double stat_limit(const char *stat, const char *key) {
     return v < 1152921504606846976.0 ? v : NAN; /* as in parse_limit() */
 }
 
-static double distance_above(const struct group *g, double distance) {
-    char text[LIMIT_PROC_FILE_BYTES];
-
-    for (unsigned level = 1; level <= g->up; level++) {
-        double limit =
-            group_read(g, level, "memory.limit_in_bytes", text) ? parse_limit(text) : NAN;
-
-        if (isnan(limit) || !group_read(g, level, "memory.stat", text))
-            continue;
-        group_oom_distance(&distance, limit,
-                           unreclaimable(group_number(g, level, "memory.usage_in_bytes"), text));
-    }
-    return distance;
-}
+static const struct group_memory files = {"memory.limit_in_bytes", "memory.usage_in_bytes",
+                                          unreclaimable};
 
 /* memory.memsw.* limit memory and swap together, and are there with swapaccount=1 only. */
 static void read_swap(const struct group *g, const char *stat, double *v) {
@@ -83,29 +71,42 @@ static void read_swap(const struct group *g, const char *stat, double *v) {
     v[CGROUP_MEMORY_SWAP_LIMIT] = group_rest(both, v[CGROUP_MEMORY_LIMIT]);
 }
 
+static void take_stat(const char *stat, double *v) {
+    double usage = v[CGROUP_MEMORY_USAGE];
+
+    v[CGROUP_MEMORY_RSS] = parse_key(stat, "total_rss");
+    v[CGROUP_MEMORY_CACHE] = parse_key(stat, "total_cache");
+    v[CGROUP_MEMORY_WORKING_SET] = group_rest(usage, parse_key(stat, "total_inactive_file"));
+    v[CGROUP_MEMORY_UNRECLAIMABLE] = unreclaimable(usage, stat);
+    v[CGROUP_FAULTS_MAJOR] = parse_key(stat, "total_pgmajfault");
+    v[CGROUP_FAULTS_MINOR] = group_rest(parse_key(stat, "total_pgfault"), v[CGROUP_FAULTS_MAJOR]);
+}
+
+/* A limit that only the key shows belongs to a group that holds at least what we hold. */
+static void take_hidden_limit(const char *stat, double *v) {
+    double hidden = stat_limit(stat, "hierarchical_memory_limit");
+
+    v[CGROUP_MEMORY_LIMIT] = fmin(v[CGROUP_MEMORY_LIMIT], hidden);
+    v[CGROUP_MEMORY_OOM_DISTANCE] =
+        fmin(v[CGROUP_MEMORY_OOM_DISTANCE], group_rest(hidden, v[CGROUP_MEMORY_UNRECLAIMABLE]));
+}
+
 void v1_memory(const struct group *g, struct cgroup_reading *r) {
     char text[LIMIT_PROC_FILE_BYTES];
-    double *v = r->values, usage = group_number(g, 0, "memory.usage_in_bytes");
+    double *v = r->values;
+    bool stat = group_read(g, 0, "memory.stat", text);
 
-    v[CGROUP_MEMORY_USAGE] = usage;
-    v[CGROUP_MEMORY_LIMIT] = group_smallest_limit(g, "memory.limit_in_bytes");
+    v[CGROUP_MEMORY_USAGE] = group_number(g, 0, "memory.usage_in_bytes");
     v[CGROUP_MEMORY_OOM_KILLS] = v1_oom_kills(g);
-    if (!group_read(g, 0, "memory.stat", text))
-        return;
-    v[CGROUP_MEMORY_LIMIT] =
-        fmin(v[CGROUP_MEMORY_LIMIT], stat_limit(text, "hierarchical_memory_limit"));
-    v[CGROUP_MEMORY_RSS] = parse_key(text, "total_rss");
-    v[CGROUP_MEMORY_CACHE] = parse_key(text, "total_cache");
-    v[CGROUP_MEMORY_WORKING_SET] = group_rest(usage, parse_key(text, "total_inactive_file"));
+    if (stat)
+        take_stat(text, v);
+    group_memory_limits(g, &files, v[CGROUP_MEMORY_UNRECLAIMABLE], &v[CGROUP_MEMORY_LIMIT],
+                        &v[CGROUP_MEMORY_OOM_DISTANCE]);
+    if (stat) {
+        take_hidden_limit(text, v);
+        read_swap(g, text, v);
+    }
     v[CGROUP_MEMORY_AVAILABLE] = group_rest(v[CGROUP_MEMORY_LIMIT], v[CGROUP_MEMORY_WORKING_SET]);
-    v[CGROUP_MEMORY_UNRECLAIMABLE] = unreclaimable(usage, text);
-    v[CGROUP_FAULTS_MAJOR] = parse_key(text, "total_pgmajfault");
-    v[CGROUP_FAULTS_MINOR] = group_rest(parse_key(text, "total_pgfault"), v[CGROUP_FAULTS_MAJOR]);
-    /* A limit that only the key shows belongs to a group that holds at least what we hold. */
-    group_oom_distance(&v[CGROUP_MEMORY_OOM_DISTANCE], v[CGROUP_MEMORY_LIMIT],
-                       v[CGROUP_MEMORY_UNRECLAIMABLE]);
-    v[CGROUP_MEMORY_OOM_DISTANCE] = distance_above(g, v[CGROUP_MEMORY_OOM_DISTANCE]);
-    read_swap(g, text, v);
 }
 
 /* The key is there since Linux 4.13. */
@@ -117,15 +118,15 @@ double v1_oom_kills(const struct group *g) {
 
 /* The throttling policy counts every request; the other file those of the CFQ and BFQ schedulers alone. */
 void v1_blkio(const struct group *g, struct cgroup_reading *r) {
-    static const char *const files[] = {"blkio.throttle.io_service_bytes_recursive",
+    static const char *const names[] = {"blkio.throttle.io_service_bytes_recursive",
                                         "blkio.throttle.io_service_bytes",
                                         "blkio.io_service_bytes_recursive"};
     char text[LIMIT_PROC_FILE_BYTES];
 
-    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         struct parse_io io;
 
-        if (!group_read(g, 0, files[i], text))
+        if (!group_read(g, 0, names[i], text))
             continue;
         io = parse_blkio(text);
         if (isnan(io.read))

@@ -39,44 +39,33 @@ static double unreclaimable(double usage, const char *stat) {
     return group_rest(usage, file + group_or_zero(parse_key(stat, "slab_reclaimable")));
 }
 
-/* Of the folders above, only those that have a limit of their own are looked at. */
-static double distance_above(const struct group *g, double distance) {
-    char text[LIMIT_PROC_FILE_BYTES];
+static const struct group_memory files = {"memory.max", "memory.current", unreclaimable};
 
-    for (unsigned level = 1; level <= g->up; level++) {
-        double limit = group_read(g, level, "memory.max", text) ? parse_limit(text) : NAN;
+static void take_stat(const char *stat, double *v) {
+    double usage = v[CGROUP_MEMORY_USAGE];
 
-        if (isnan(limit) || !group_read(g, level, "memory.stat", text))
-            continue;
-        group_oom_distance(&distance, limit,
-                           unreclaimable(group_number(g, level, "memory.current"), text));
-    }
-    return distance;
+    v[CGROUP_MEMORY_RSS] = parse_key(stat, "anon");
+    v[CGROUP_MEMORY_CACHE] = parse_key(stat, "file");
+    v[CGROUP_MEMORY_WORKING_SET] = group_rest(usage, parse_key(stat, "inactive_file"));
+    v[CGROUP_MEMORY_UNRECLAIMABLE] = unreclaimable(usage, stat);
+    v[CGROUP_FAULTS_MAJOR] = parse_key(stat, "pgmajfault");
+    v[CGROUP_FAULTS_MINOR] = group_rest(parse_key(stat, "pgfault"), v[CGROUP_FAULTS_MAJOR]);
 }
 
 void v2_memory(const struct group *g, struct cgroup_reading *r) {
     char text[LIMIT_PROC_FILE_BYTES];
-    double *v = r->values, usage = group_number(g, 0, "memory.current"), own = NAN;
+    double *v = r->values;
 
-    v[CGROUP_MEMORY_USAGE] = usage;
-    v[CGROUP_MEMORY_LIMIT] = group_smallest_limit(g, "memory.max");
+    v[CGROUP_MEMORY_USAGE] = group_number(g, 0, "memory.current");
     v[CGROUP_MEMORY_SWAP] = group_number(g, 0, "memory.swap.current");
     v[CGROUP_MEMORY_SWAP_LIMIT] = group_smallest_limit(g, "memory.swap.max");
     v[CGROUP_MEMORY_OOM_KILLS] = v2_oom_kills(g);
     r->oom_group = group_number(g, 0, "memory.oom.group") == 1;
-    if (group_read(g, 0, "memory.max", text))
-        own = parse_limit(text);
-    if (!group_read(g, 0, "memory.stat", text))
-        return;
-    v[CGROUP_MEMORY_RSS] = parse_key(text, "anon");
-    v[CGROUP_MEMORY_CACHE] = parse_key(text, "file");
-    v[CGROUP_MEMORY_WORKING_SET] = group_rest(usage, parse_key(text, "inactive_file"));
+    if (group_read(g, 0, "memory.stat", text))
+        take_stat(text, v);
+    group_memory_limits(g, &files, v[CGROUP_MEMORY_UNRECLAIMABLE], &v[CGROUP_MEMORY_LIMIT],
+                        &v[CGROUP_MEMORY_OOM_DISTANCE]);
     v[CGROUP_MEMORY_AVAILABLE] = group_rest(v[CGROUP_MEMORY_LIMIT], v[CGROUP_MEMORY_WORKING_SET]);
-    v[CGROUP_MEMORY_UNRECLAIMABLE] = unreclaimable(usage, text);
-    v[CGROUP_FAULTS_MAJOR] = parse_key(text, "pgmajfault");
-    v[CGROUP_FAULTS_MINOR] = group_rest(parse_key(text, "pgfault"), v[CGROUP_FAULTS_MAJOR]);
-    group_oom_distance(&v[CGROUP_MEMORY_OOM_DISTANCE], own, v[CGROUP_MEMORY_UNRECLAIMABLE]);
-    v[CGROUP_MEMORY_OOM_DISTANCE] = distance_above(g, v[CGROUP_MEMORY_OOM_DISTANCE]);
 }
 
 /* Kills of any OOM killer in the group and below it. */

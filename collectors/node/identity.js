@@ -18,6 +18,11 @@ function pillionIdentity(main) {
     }
   }
 
+  function once(fn) {
+    let value;
+    return () => (value === undefined ? (value = fn()) : value);
+  }
+
   // The nearest package.json at or above `directory`.
   function packageOf(directory) {
     for (let at = directory; ; at = path.dirname(at)) {
@@ -44,6 +49,12 @@ function pillionIdentity(main) {
     return /[\\/](egg-cluster|@eggjs[\\/]cluster|egg)[\\/].*agent_worker\.[cm]?[jt]s$/.test(script || '') ? 'agent' : 'process';
   }
 
+  // Field 22; the second one may hold anything, spaces and brackets as well.
+  function startTicks() {
+    const stat = fs.readFileSync('/proc/self/stat', 'latin1');
+    return parseInt(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19], 10);
+  }
+
   return {
     // false for a thread without one: up to Node 20 nothing else tells that it is Node's own, for the module loader's hooks.
     script() {
@@ -52,9 +63,8 @@ function pillionIdentity(main) {
     },
     packageManager: answer(false, isPackageManager),
     role: answer('process', findRole),
-    // Field 22 of /proc/self/stat; the second field may hold anything, spaces and brackets as well.
-    start: () => answer(0, () => parseInt(fs.readFileSync('/proc/self/stat', 'latin1').replace(/^[^]*\) /, '').split(' ')[19], 10)),
-    app: () => answer('', () => packageOf(script ? path.dirname(script) : process.cwd()).name),
+    start: once(() => answer(0, startTicks)),
+    app: once(() => answer('', () => packageOf(script ? path.dirname(script) : process.cwd()).name)),
     // What the application calls itself, else program and script; no arguments, they may hold secrets.
     title: () => answer(process.title, () => {
       if (process.title !== process.argv0 && process.title !== process.execPath) return process.title;

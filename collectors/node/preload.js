@@ -146,25 +146,25 @@ function pillion() {
     tell(`{"event":"note","what":${text(what, 60)},"why":${text(why, 250)}}`);
   }
 
-  // Nothing of ours may reach the application: what fails is switched off after the third time, and said.
+  // Nothing of ours may reach the application: what fails three times in a row is switched off, and said.
   function guard(what, fn) {
     let failed = 0;
     return function guarded(a, b, c) {
       if (failed >= 3 || state === OVER) return;
       try {
         fn(a, b, c);
+        failed = 0;
       } catch (e) {
-        failed++;
-        if (failed === 3) tellFailure(what, e);
+        if (++failed === 3) attempt(() => note(what, e instanceof Error ? e.message : 'failed'));
       }
     };
   }
 
-  function tellFailure(what, e) {
+  function attempt(fn, otherwise) {
     try {
-      note(what, e instanceof Error ? e.message : 'failed');
-    } catch (_) {
-      // no room on the stack, say; there is no one left to tell
+      fn();
+    } catch (e) {
+      if (otherwise) attempt(otherwise);
     }
   }
 
@@ -207,9 +207,9 @@ function pillion() {
     s.on('close', guard('close', () => {
       if (socket === s) lost();
     }));
-    s.on('connect', guard('hello', () => {
-      if (socket === s) greet();
-    }));
+    s.on('connect', () => {
+      if (socket === s) attempt(greet, lost);
+    });
     try {
       Reflect.apply(connectSocket, s, [options]);
       s.unref();
@@ -443,6 +443,8 @@ function pillion() {
   function lookForWorkers() {
     if (!MAIN || role === 'agent' || role === 'worker' || !(lookAgain || sampler.children)) return;
     lookAgain = false;
+    // Whoever has not loaded it has no workers, and shall not load it because of us.
+    if (process.moduleLoadList && process.moduleLoadList.indexOf('NativeModule cluster') < 0) return;
     const workers = require('cluster').workers || {};
     const ids = Object.keys(workers);
     for (let i = 0; i < ids.length; i++) watchChild(workers[ids[i]].process);
@@ -548,14 +550,6 @@ function pillion() {
     sampler.start();
     watchEnd();
     attempt(takeReport); // fails where the directory is not ours to write into
-  }
-
-  function attempt(fn, otherwise) {
-    try {
-      fn();
-    } catch (e) {
-      if (otherwise) attempt(otherwise);
-    }
   }
 
   // For good: refused, or not allowed to connect.

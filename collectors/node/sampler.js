@@ -11,7 +11,7 @@ function pillionSampler(host) {
   const v8 = require('v8');
 
   // Taken at load: a test library or an APM may replace them later.
-  // CLOCK_MONOTONIC less ZERO_MS. performance.now() does without an allocation, but Node 18's calls whatever process.hrtime is then.
+  // CLOCK_MONOTONIC less ZERO_MS. performance.now() does without an allocation, but Node 18's asks whatever process.hrtime is then.
   const hrtime = process.hrtime;
   const hrtimeMs = () => {
     const t = hrtime();
@@ -62,7 +62,8 @@ function pillionSampler(host) {
   ].map((row) => ({ slot: gauge(row[1], row[0]), property: row[2] }));
 
   // Four slots for each heap space; those that V8 reports as empty for ever are left out.
-  const spaceNames = getHeapSpaceStatistics().map((s) => (/^(shared|read_only)_/.test(s.space_name) && !s.space_size ? null : s.space_name));
+  const unused = (s) => /^(shared|read_only)_/.test(s.space_name) && !s.space_size;
+  const spaceNames = getHeapSpaceStatistics().map((s) => (unused(s) ? null : s.space_name));
   const spaceSlots = spaceNames.map((name) => {
     if (name === null) return -1;
     const at = gauge('By', 'v8js.memory.heap.used', 'v8js.heap.space.name', name);
@@ -118,20 +119,26 @@ function pillionSampler(host) {
 
   /* Delay is how late a timer of 20 ms comes. perf_hooks.monitorEventLoopDelay would do, but it forgets its last turn with each
    * reset, so that a block right after a sample is never seen (nodejs/node#34661), and it counts its 20 ms as delay. Ours records
-   * into the same kind of histogram, in microseconds. It runs while the loop is in use: from 2 % on, until 5 samples below 1 %.
-   * While it rests, the lateness of the sampler's own timer is the one observation of the interval. */
+   * into the same kind of histogram, in microseconds. It runs while the loop is in use: from two samples of 2 % on (one
+   * may be V8's tidying up of an idle heap) or one of 20 %, until 5 samples below 1 %. While it rests, the lateness of the
+   * sampler's own timer is the one observation of the interval.
+   * Utilisation is wall time: on a crowded machine the timer alone can make 10 % of it and would never rest. So below 20 %, where
+   * no loop that blocks for long is, CPU time must agree. */
   const DELAY_MS = 20;
   const DELAY_MOST_US = 3.6e9;
   const BUSY = 0.02;
   const CALM = 0.01;
+  const MUCH = 0.2;
   const CALM_SAMPLES = 5;
   const delays = perf.createHistogram({ lowest: 1, highest: DELAY_MOST_US, figures: 2 });
   let delayTimer = null;
   let delayLast = 0;
+  let busy = 0;
   let calm = 0;
   let loopActive = NaN;
   let loopIdle = NaN;
   let sampleLast = NaN;
+  let cpuLast = NaN;
 
   function onDelay() {
     const t = now();
@@ -156,6 +163,9 @@ function pillionSampler(host) {
     const used = active + idle > 0 ? Math.min(1, Math.max(0, active / (active + idle))) : NaN;
     loopActive = u.active;
     loopIdle = u.idle;
+    const cpu = values[CPU_USER] + values[CPU_SYSTEM]; // NaN in a thread of an old Node.js: then utilisation alone decides
+    const idleCpu = used < MUCH && (cpu - cpuLast) * 1e3 < CALM * (active + idle);
+    cpuLast = cpu;
     values[UTILIZATION] = used;
     values[LOOP_ACTIVE] = u.active / 1e3;
     values[LOOP_IDLE] = u.idle / 1e3;
@@ -164,9 +174,10 @@ function pillionSampler(host) {
       const late = Math.max(0, t - sampleLast - intervalMs) / 1e3; // NaN for the first
       for (let i = 0; i < 7; i++) values[DELAY + i] = late;
       if (late === late) values[DELAY + 3] = 0;
-      if (used >= BUSY) {
+      busy = used >= BUSY && !idleCpu ? busy + 1 : 0;
+      if (busy >= 2 || used >= MUCH) {
         delayLast = t;
-        calm = 0;
+        busy = calm = 0;
         delays.reset();
         delayTimer = setInterval(guard('delay', onDelay), DELAY_MS);
         delayTimer.unref();
@@ -182,7 +193,7 @@ function pillionSampler(host) {
       values[DELAY + 5] = any ? delays.percentile(90) / 1e6 : NaN;
       values[DELAY + 6] = any ? delays.percentile(99) / 1e6 : NaN;
       delays.reset();
-      calm = used >= CALM ? 0 : calm + 1;
+      calm = used >= CALM && !idleCpu ? 0 : calm + 1;
       if (calm >= CALM_SAMPLES) restDelay();
     }
     sampleLast = t;

@@ -1,5 +1,5 @@
-/* The walk over a file of batches that another process, or a crash, left behind: whatever is in it, the walk ends, and what it
- * calls good is a chain of whole members. */
+/* The walk over a file of batches that another process, or a crash, left behind: whatever is in it,
+ * the walk ends, and what it calls good is a chain of whole members. */
 #include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>

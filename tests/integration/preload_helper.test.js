@@ -183,7 +183,8 @@ test('P09 10,000 reconnects leave nothing behind', async (t) => {
   // One in ten is closed after the welcome, the others at once.
   const peer = await startPeer(t, { behave: (w) => { w.welcome(); w.close(); }, accept: (socket, n) => n % 10 === 0 || socket.destroy() });
   const fast = path.join(peer.dir, 'fast.js');
-  fs.writeFileSync(fast, 'const s = globalThis.setTimeout; globalThis.setTimeout = (f, ms) => s(f, ms / 1000);');
+  fs.writeFileSync(fast, `const s = globalThis.setTimeout;
+    globalThis.setTimeout = (f, ms) => (ms > 2000 ? s(f, ms) : { unref() {}, at: setImmediate(f) });`);
   const app = startApp(t, NODE, ['--expose-gc', '--max-semi-space-size=1', '-e',
     'let n = 0; setInterval(() => { gc(); console.log(process.memoryUsage().heapUsed, process.getActiveResourcesInfo().length); }, 200)'], peer, { options: `--require=${fast}` });
   const look = async (n) => {
@@ -204,16 +205,21 @@ test('P09 10,000 reconnects leave nothing behind', async (t) => {
 test('P12 an idle worker gains 3 wake-ups a second at most', async (t) => {
   const have = versions.filter((v) => v.node);
   if (have.length === 0) return t.skip('no Node.js in the cache (run tests/nodes.js)');
-  const peer = await startPeer(t, { welcome: { interval_ms: 1000 } });
+  const peer = await startPeer(t, { welcome: { interval_ms: 1000 }, ack: 10 });
   const apps = have.map((v) => startApp(t, v.node, ['-e', LIVE], peer));
-  await peer.until('all rest', () => apps.every((a) => peer.of(a.pid).some((w) => w.samples.length >= 8)), 40000);
+  const least = () => Math.min(...apps.map((a) => Math.max(0, ...peer.of(a.pid).map((w) => w.samples.length))));
   const switches = (pid) => fs.readdirSync(`/proc/${pid}/task`).reduce((sum, tid) => (
     sum + Number(/\nvoluntary_ctxt_switches:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/task/${tid}/status`, 'utf8'))[1])), 0);
-  const begun = performance.now();
-  const before = apps.map((a) => switches(a.pid));
-  await peer.until('ten samples more', () => apps.every((a) => peer.of(a.pid).some((w) => w.samples.length >= 18)), 40000);
-  const seconds = (performance.now() - begun) / 1000;
-  const rates = apps.map((a, i) => (switches(a.pid) - before[i]) / seconds);
+  // Five windows, and the middle one counts: V8 tidies up once after the start, which is a hundred wake-ups of all its threads.
+  const windows = [];
+  for (let i = 0; i < 5; i++) {
+    const from = least();
+    const begun = performance.now();
+    const before = apps.map((a) => switches(a.pid));
+    await peer.until('three samples more', () => least() >= from + 3, 40000);
+    windows.push(apps.map((a, k) => ((switches(a.pid) - before[k]) * 1000) / (performance.now() - begun)));
+  }
+  const rates = apps.map((a, k) => windows.map((w) => w[k]).sort((x, y) => x - y)[2]);
   t.diagnostic(have.map((v, i) => `Node ${v.major}: ${rates[i].toFixed(2)}/s`).join(', '));
   for (const rate of rates) assert.ok(rate <= 3, `${rate} wake-ups a second`);
   return undefined;

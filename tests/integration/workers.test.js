@@ -86,7 +86,7 @@ for (const { version, node } of available) {
     const last = get(r.port, '/slow');
     await h.pause(300);
     process.kill(r.pid, 'SIGTERM');
-    assert.ok(second.some((w) => w.pid === Number(0)) || /^\d+$/.test(await last), 'a request under way at the stop is answered');
+    assert.match(await last, /^\d+$/, 'a request under way at the stop is answered');
     assert.deepStrictEqual(await r.ended, { code: 0, signal: null }, r.stderr);
     for (const w of [...first, ...second]) {
       assert.strictEqual(lines(r, 'term').filter((l) => l === `term ${w.pid}`).length, 1, 'told once');

@@ -1,4 +1,5 @@
-/* batches.h - for the tests of the uploader: scratch directories, unpacking, a loop with a deadline. */
+/* batches.h - for the tests of the uploader: scratch directories, unpacking, a loop with a
+ * deadline. */
 #ifndef PILLION_TEST_BATCHES_H
 #define PILLION_TEST_BATCHES_H
 

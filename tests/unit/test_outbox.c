@@ -2,7 +2,8 @@
 #include "batches.h"
 #include "uploader/outbox.h"
 
-/* Takes, fails or refuses as `answer` says, `delay_ms` after the send; with a handle, as remote sinks have. */
+/* Takes, fails or refuses as `answer` says, `delay_ms` after the send; with a handle, as remote
+ * sinks have. */
 struct fake {
     struct sink base;
     uv_timer_t timer;
@@ -268,7 +269,8 @@ static void test_put_with_error(void **state) {
     free(b);
 }
 
-/* P26: one sink hangs, the other is fine: bounded, oldest dropped, the newest kept, all reported once and in order. */
+/* P26: one sink hangs, the other is fine: bounded, oldest dropped, the newest kept, all reported
+ * once and in order. */
 static void test_P26_cap(void **state) {
     struct bed *b = malloc(sizeof(*b));
     uint64_t before = counter_get(COUNTER_BATCHES_DROPPED);

@@ -134,6 +134,27 @@ static void test_p71_64_files_200_workers(void **state) {
     (void)set_files(files);
 }
 
+/* Those that have nothing to say are told as well, and do not keep the others from it. */
+static void test_p71_silent_ones(void **state) {
+    rlim_t files = set_files(64);
+    char payload[512];
+    int fds[24];
+
+    (void)state;
+    for (size_t i = 0; i < 10; i++)
+        fds[i] = good_worker();
+    (void)set_files(files);
+    for (size_t i = 10; i < ARRAY_LEN(fds); i++)
+        fds[i] = connect_peer();
+    (void)set_files(64);
+    for (size_t i = 10; i < ARRAY_LEN(fds); i++)
+        assert_int_equal(get(fds[i], payload, sizeof(payload)), FRAME_LATER);
+    (void)set_files(files);
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+        (void)close(fds[i]);
+    UNTIL(t.closed == 10);
+}
+
 /* Others of this process take all descriptors: the reserve says it. */
 static void test_p71_no_descriptor(void **state) {
     uint64_t before = counter_get(COUNTER_WORKERS_LATER);
@@ -335,6 +356,7 @@ int main(void) {
         CASE("P60 another user", test_p60_another_user),
         CASE("P60 the socket is 0600 whatever the umask", test_p60_modes),
         CASE("P71 64 open files and 200 workers", test_p71_64_files_200_workers),
+        CASE("P71 no room for those that say nothing", test_p71_silent_ones),
         CASE("P71 no descriptor left", test_p71_no_descriptor),
         CASE("P74 socket deleted or replaced", test_p74_made_again),
         CASE("P74 stale socket", test_p74_stale_socket),

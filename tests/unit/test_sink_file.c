@@ -1,4 +1,5 @@
-/* The file sink on real directories: a full disk, a read-only one, rotation, what a kill leaves behind. */
+/* The file sink on real directories: a full disk, a read-only one, rotation, what a kill leaves
+ * behind. */
 #include "batches.h"
 
 #include <sched.h>
@@ -174,7 +175,8 @@ static void test_bad_paths(void **state) {
     bed_close(&b);
 }
 
-/* Many small files of other boots and large ones of ours: caps hold, oldest go, ours last, foreign ones never. */
+/* Many small files of other boots and large ones of ours: caps hold, oldest go, ours last, foreign
+ * ones never. */
 static void test_caps(void **state) {
     struct bed b;
     char path[256], out[256];
@@ -205,6 +207,37 @@ static void test_caps(void **state) {
     assert_int_equal(count(b.path, "AAAAAAAA"), 1);
     assert_int_equal(count(b.path, "bak$"), 1);
     (void)shell(out, sizeof(out), "rmdir %s/pillion-0000*", b.path);
+    bed_close(&b);
+}
+
+/* P48: ours are the newest although the clock was set back since the others were written; among
+ * ours the number decides. */
+static void test_P48_age_without_clock(void **state) {
+    static const char *const names[] = {"pillion-20260102T000000Z-01234567-000001.ndjson.gz",
+                                        "pillion-20260101T000000Z-01234567-000002.ndjson.gz",
+                                        "pillion-20270101T000000Z-aaaaaaaa-000001.ndjson.gz",
+                                        "pillion-20280101T000000Z-aaaaaaaa-000001.ndjson.gz"};
+    static const int order[] = {2, 3, 0, 1};
+    char path[256];
+    struct stat st;
+    struct bed b;
+    int dirfd;
+    (void)state;
+
+    bed_new(&b);
+    dirfd = open(b.path, O_RDONLY | O_DIRECTORY);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        (void)snprintf(path, sizeof(path), "%s/%s", b.path, names[i]);
+        close(open(path, O_CREAT | O_WRONLY, 0600));
+        assert_int_equal(truncate(path, LIMIT_SINK_FILE_BYTES), 0);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
+        uint64_t rest = (ARRAY_LEN(order) - 1 - i) * LIMIT_SINK_FILE_BYTES;
+
+        assert_int_equal(sink_dir_make_room(dirfd, TEST_BOOT, LIMIT_SINK_DIR_BYTES - rest), 1);
+        assert_int_equal(fstatat(dirfd, names[order[i]], &st, 0), -1);
+    }
+    close(dirfd);
     bed_close(&b);
 }
 
@@ -332,6 +365,7 @@ static void test_P22_full_and_read_only(void **state) {
     struct batch *batch;
     char path[256], out[256];
     struct stat st;
+    struct buf why;
     int fd, n = 0;
     (void)state;
 
@@ -373,9 +407,16 @@ static void test_P22_full_and_read_only(void **state) {
     reopen(&b, "fedcba98" TEST_BOOT); /* comes up all the same */
     assert_int_equal(send_batch(&b, batch), SINK_RETRY);
     assert_non_null(strstr(b.error, "Read-only file system"));
+    b.sink->ops->free(b.sink);
+    buf_init(&why, 1024);
+    (void)snprintf(path, sizeof(path), "%s/not-there-yet", b.path);
+    assert_int_equal(open_sink(&b, "fedcba98" TEST_BOOT, path, &why), 0);
+    buf_clear(&why);
+    assert_int_equal(send_batch(&b, batch), SINK_RETRY);
+    assert_non_null(strstr(b.error, "Read-only file system"));
     assert_int_equal(mount("none", b.path, "tmpfs", MS_REMOUNT, "size=64k"), 0);
     assert_int_equal(send_batch(&b, batch), SINK_TAKEN);
-    assert_int_equal(count_batches(&b), 2);
+    assert_int_equal(count(path, "-fedcba98-000001.ndjson.gz$"), 1);
     b.sink->ops->free(b.sink);
     b.sink = NULL;
     assert_int_equal(umount(b.path), 0);
@@ -477,6 +518,7 @@ int main(void) {
         cmocka_unit_test(test_zcat),
         cmocka_unit_test(test_bad_paths),
         cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_P48_age_without_clock),
         cmocka_unit_test(test_rotation),
         cmocka_unit_test(test_mend),
         cmocka_unit_test(test_new_file_each_start),
@@ -488,7 +530,8 @@ int main(void) {
         cmocka_unit_test(test_no_memory),
     };
 
-    /* What a failed test leaves mounted goes with this process. Without the right to it nothing is mounted. */
+    /* What a failed test leaves mounted goes with this process. Without the right to it nothing is
+     * mounted. */
     if (unshare(CLONE_NEWNS) == 0)
         (void)mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);

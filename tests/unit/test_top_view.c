@@ -86,6 +86,26 @@ static void test_cells(void **state) {
     cell("abc", 0, true, true, "");
 }
 
+static void title(const char *s, size_t width, bool utf8, const char *expected) {
+    struct buf b;
+
+    buf_init(&b, 4096);
+    human_title(&b, s, width, utf8);
+    assert_string_equal(b.data != NULL ? b.data : "", expected);
+    buf_clear(&b);
+}
+
+static void test_titles(void **state) {
+    (void)state;
+    title("node app.js", 20, true, "node app.js");
+    title("node /srv/application/server.js", 17, true, "node \xe2\x80\xa6n/server.js");
+    title("node /srv/application/server.js", 17, false, "node ~n/server.js");
+    title("node /srv/application/server.js", 12, false, "node /srv/a~");
+    title("/usr/bin/averyveryverylongprogram", 12, false, "/usr/bin/av~");
+    title("n\033de /srv/application/server.js", 16, false, "n?de ~/server.js");
+    title("", 5, true, "");
+}
+
 static void test_spark(void **state) {
     const double v[] = {NAN, 0, 0.13, 0.5, 1, 7};
     struct buf b;
@@ -250,6 +270,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_cells),
+        cmocka_unit_test(test_titles),
         cmocka_unit_test(test_spark),
         cmocka_unit_test(test_sort),
         cmocka_unit_test(test_frame_80_columns),

@@ -121,7 +121,7 @@ class Worker {
     };
     this.samples.push(sample);
     this.peer.samples.push(sample);
-    if (this.peer.ack) this.ack(sample.number);
+    if (this.peer.ack && sample.number % this.peer.ack === 0) this.ack(sample.number);
   }
 
   get last() {
@@ -146,7 +146,7 @@ class Worker {
   }
 }
 
-// options: interval (ms), welcome (further keys), ack (true: each sample at once),
+// options: interval (ms), welcome (further keys), ack (each nth sample; 0, false: none),
 // behave(worker): what to do when a hello has come, in place of welcome; accept(socket, n): false when it has done with it at once.
 class Peer extends EventEmitter {
   constructor(dir, options = {}) {
@@ -155,7 +155,7 @@ class Peer extends EventEmitter {
     this.dir = dir;
     this.path = path.join(dir, 'workers.sock');
     this.preload = path.join(dir, 'preload.js');
-    this.ack = options.ack !== false;
+    this.ack = Number(options.ack ?? 1);
     this.accept = options.accept || (() => true);
     this.accepted = 0;
     this.behave = options.behave || ((w) => w.welcome(options.welcome));

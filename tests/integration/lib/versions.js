@@ -39,10 +39,12 @@ function startApp(t, node, args, peer, { env = {}, cwd = peer.dir, input, option
   return running;
 }
 
-// Runs it to its end: { code, signal, stdout, stderr, pid }.
+// Runs it to its end: { code, signal, stdout, stderr, pid }. One that does not end is killed after half a minute.
 async function runApp(t, node, args, peer, options) {
   const app = startApp(t, node, args, peer, options);
+  const timer = setTimeout(() => app.child.kill('SIGKILL'), 30000);
   const end = await app.ended;
+  clearTimeout(timer);
   return { ...end, stdout: app.stdout, stderr: app.stderr, pid: app.pid };
 }
 
