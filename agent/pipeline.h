@@ -41,6 +41,7 @@ struct pipeline {
     uint64_t recorded_ms;  /* the last record of it */
     uint64_t point_ms;     /* the last points of history */
     bool memory_alarm;
+    uint64_t log_blocked, log_exits;
     double oom_kills; /* of the container when last looked, NaN not known */
 };
 

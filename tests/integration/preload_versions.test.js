@@ -50,7 +50,7 @@ eachVersion('P07 every form of program starts, ends by itself with its own code 
     { what: 'working directory that is gone', args: ['-e', 'require("fs").rmdirSync(process.cwd()); setTimeout(() => console.log("out"), 150)'], cwd: fs.mkdtempSync(path.join(dir, 'gone-')), out: 'out\n' },
   ];
   if (major >= 20) {
-    forms.push({ what: '--test', args: ['--test', file('t.test.js', 'require("node:test")("one", async () => { await new Promise((f) => setTimeout(f, 150)); })')], out: /pass 1\n/ });
+    forms.push({ what: '--test', args: ['--test', '--experimental-test-coverage', file('t.test.js', 'require("node:test")("one", async () => { await new Promise((f) => setTimeout(f, 150)); })')], out: /^(?=[^]*pass 1\n)(?=[^]*preload\.js +\| 100\.00)/ });
     // Node 20 does not let itself read what is only preloaded (22 does); there the directory must be allowed.
     const read = major === 20 ? [`--allow-fs-read=${peer.dir}/*`, `--allow-fs-read=${dir}/*`] : [];
     forms.push({ what: 'permission', args: [permission, ...read, file('p.js', 'setTimeout(() => console.log("out"), 150)')], out: 'out\n', err: major === 20 ? /Warning/ : undefined });

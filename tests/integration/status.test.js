@@ -211,6 +211,16 @@ test('without a helper every command says where it looked and how to start one: 
   }
 });
 
+test('a helper of another user has other defaults: where it may be is said', (t) => {
+  const dir = `/tmp/pillion-${4000000000 + process.pid}`;
+  fs.mkdirSync(dir, { mode: 0o700 });
+  t.after(() => fs.rmdirSync(dir));
+  const nobody = { runtime: '/tmp/pillion-nowhere/run', data: '/tmp/pillion-nowhere/data' };
+  const r = cli(nobody, ['top', '--once']);
+  assert.strictEqual(r.code, 69);
+  assert.ok(r.err.includes(`PILLION_RUNTIME_DIR=${dir} pillion top`), r.err);
+});
+
 test('P54 a helper that did not start for its configuration: the line is repeated', async (t) => {
   const dir = tempDir(t);
   const run = start(t, ['run', '--', process.execPath, '-e', 'setInterval(() => {}, 1e6)'], { dir, env: { PILLION_SAMPLE_INTERVAL: '5 parsecs' } });

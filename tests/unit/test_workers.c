@@ -162,7 +162,8 @@ static void test_p61_a_field_that_is_not_its_own(void **state) {
 
 static void test_p11_every_allocation_fails(void **state) {
     struct schema *inside = worker_layout(), *outside;
-    int rc, passed = 0; /* a failure that is survived (a layout that is not shared) is a pass, too */
+    int rc,
+        passed = 0; /* a failure that is survived (a layout that is not shared) is a pass, too */
     (void)state;
 
     assert_int_equal(proc_schema(&outside), 0);

@@ -10,9 +10,10 @@ const nodes = require('../../nodes');
 
 const versions = nodes.list();
 
-// One test for each version, two at a time; those that are not in the cache are skipped with the reason. fn(t, node, major)
-function eachVersion(name, fn) {
-  test(name, { concurrency: 2 }, (all) => Promise.all(versions.map((v) => (
+// One test for each version; those that are not in the cache are skipped with the reason. fn(t, node, major). Two at a time, more
+// for those that mostly wait.
+function eachVersion(name, fn, concurrency = 2) {
+  test(name, { concurrency }, (all) => Promise.all(versions.map((v) => (
     all.test(`${name} [Node ${v.major}]`, { skip: v.node ? false : v.reason }, (t) => fn(t, v.node, v.major))))));
 }
 
