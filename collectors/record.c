@@ -1,5 +1,5 @@
-/* One block a layout: where each text begins, then the texts `,"key":` in the order in which they are written: one for a gauge
- * or counter; for a histogram its buckets, sum and count. */
+/* One block a layout: where each text begins, then the texts `,"key":` in the order in which
+ * they are written: one for a gauge or counter; for a histogram its buckets, sum and count. */
 #include "collectors/record.h"
 
 #include <errno.h>

@@ -63,8 +63,8 @@ void http_client_free(struct http_client *c) {
     mem_free(c);
 }
 
-/* curl says "couldn't connect" for all of it; the reason is in the errno that it kept. There is none when the connection was there
- * and the other side closed it before curl had looked at it. */
+/* curl says "couldn't connect" for all of it; the reason is in the errno that it kept. There is
+ * none when the connection was there and the other side closed it before curl had looked at it. */
 static int connect_error(CURL *e) {
     long os = 0;
 

@@ -49,7 +49,7 @@ int client_arguments(int argc, char **argv, const char *help, bool *ret_json) {
     return -1;
 }
 
-/* --- what to say when there is no answer --------------------------------------------------------------------------------- */
+/* --- what to say when there is no answer ------------------------------------------------------ */
 
 /* The line that a helper left behind which did not start. */
 static bool say_helper_error(const struct client *c) {
@@ -73,7 +73,8 @@ static void say_candidate(const struct client *c, const char *dir) {
                   (unsigned long)st.st_uid, dir, c->command, (unsigned long)st.st_uid);
 }
 
-/* Where a helper of another user would be, which has other defaults. Only said, never used: anyone can make these. */
+/* Where a helper of another user would be, which has other defaults. Only said, never used:
+ * anyone can make these. */
 static void say_candidates(const struct client *c) {
     DIR *d = opendir("/tmp");
     struct dirent *e;
@@ -141,7 +142,7 @@ static int say(const struct client *c, int rc) {
     }
 }
 
-/* --- requests ------------------------------------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static int connect_to(struct client *c) {
     char path[SOCKET_BY_FD];

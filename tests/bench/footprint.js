@@ -157,8 +157,6 @@ function budgets(r) {
       rows.push(budget(`helper, 8 workers at 1 Hz, private (${build})`, small.helper.private / 1024, build === 'static' ? 2.5 : 4, 'MiB'));
       if (build === 'static') rows.push(budget('helper, 8 workers at 1 Hz, RSS (static)', small.helper.rss / 1024, 6, 'MiB'));
       rows.push(budget(`helper, 8 workers at 1 Hz, CPU (${build})`, small.helper.cpu, 0.3, '% of a core'));
-      if (build === 'static') rows.push(budget('init, private (static)', small.init.private / 1024, 0.6, 'MiB'));
-      rows.push(budget(`init, wake-ups (${build})`, small.init.wakeups, 0, 'a second'));
       rows.push(budget(`idle worker at 1 Hz, wake-ups more (${build})`, small.workers.wakeups - r.without.wakeups, 3, 'a second'));
     }
     if (small && many1) {

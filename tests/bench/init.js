@@ -1,106 +1,92 @@
+#!/usr/bin/env node
 'use strict';
-// init.js - our init beside tini and dumb-init: how much later the application starts than without, how much later its end is
-// seen, what the process takes while nothing happens. None of them is pid 1 here (tini: -s, as a subreaper).
+// init.js - `pillion run` beside tini and dumb-init, in turn: time from spawn to the application's first instruction, memory of the
+// init process alone (its helper, which the others do not have, is in the other tables) and its wake-ups while nothing happens.
 //
-// Start: from just before the spawn to the clock that the application prints first; end: from just after it printed to the exit of
-// the init. Both against starting the application directly, in turn. Ours starts and stops a helper as well: its start is not
-// waited for, its end is.
+// "start" is read by the application itself (date +%N) and is compared with the same application without any init. It holds what
+// the kernel needs for one more program: exec, dynamic linking, fork. A part as run.js wants it; as a program it prints its table.
 
 const { spawn, spawnSync } = require('node:child_process');
-const fs = require('node:fs');
-const os = require('node:os');
-const path = require('node:path');
 
-const { builds, pause } = require('./lib/pillion');
 const proc = require('./lib/proc');
-const { median, quantile } = require('./lib/stats');
-const { budget, mib, number, table } = require('./lib/report');
+const harness = require('../integration/lib/harness');
+const { Run, builds, pause } = require('./lib/pillion');
+const { quantile, median } = require('./lib/stats');
+const { budget, number, table } = require('./lib/report');
 
-const nowMs = () => performance.timeOrigin + performance.now();
+const OTHERS = [['tini', '-s', '--'], ['dumb-init', '--'], ['dumb-init', '-c', '--']];
 
-// [{ name, file, argv }]: argv goes in front of the command.
-function inits(dir) {
-  const find = (name) => spawnSync('sh', ['-c', `command -v ${name}`], { encoding: 'utf8' }).stdout.trim();
-  const version = (file) => {
-    const r = spawnSync(file, ['--version'], { encoding: 'utf8' });
-    return ((r.stdout + r.stderr).match(/\d+\.\d+(\.\d+)?/) || ['?'])[0];
-  };
-  const list = builds().map((b) => ({ name: `pillion run (${b.name})`, build: b.name, file: b.file, argv: [b.file, 'run', '--'] }));
-  for (const [name, options] of [['tini', ['-s', '--']], ['dumb-init', ['--']]]) {
-    const file = find(name);
-    if (file) list.push({ name: `${name} ${version(file)}`, file, argv: [file, ...options] });
-    else list.push({ name, missing: 'not installed' });
-  }
-  const env = { PATH: process.env.PATH, PILLION_RUNTIME_DIR: path.join(dir, 'run'), PILLION_DATA_DIR: path.join(dir, 'data') };
-  return { list, env };
+function candidates() {
+  const ours = builds().map(({ name, file }) => ({ name: `pillion run (${name})`, argv: [file, 'run', '--'], ours: file, build: name }));
+  const theirs = OTHERS.filter(([command]) => spawnSync(command, ['--version']).error === undefined)
+    .map((argv) => ({ name: argv.slice(0, -1).join(' '), argv }));
+  return [{ name: 'no init', argv: [] }, ...ours, ...theirs];
 }
 
-// { start, end } in ms.
-function once(argv, env) {
-  return new Promise((resolve, reject) => {
-    const from = nowMs();
-    const [file, ...rest] = [...argv, 'date', '+%s%N'];
-    const child = spawn(file, rest, { env, stdio: ['ignore', 'pipe', 'ignore'] });
-    let text = '';
-    child.stdout.on('data', (d) => (text += d));
-    child.on('error', reject);
-    child.on('close', () => {
-      const printed = Number(BigInt(text.trim()) / 1000n) / 1000;
-      resolve({ start: printed - from, end: nowMs() - printed });
-    });
+// ms from just before spawn to the application's own look at the clock.
+function startOnce(argv, env) {
+  const command = [...argv, 'date', '+%s%N'];
+  const begin = performance.timeOrigin + performance.now();
+  const r = spawnSync(command[0], command.slice(1), { env, encoding: 'utf8' });
+  if (r.status !== 0) throw new Error(`${command.join(' ')}: ${r.stderr || r.error}`);
+  return Number(BigInt(r.stdout.trim()) / 1000n) / 1000 - begin;
+}
+
+// Memory, and wake-ups in so many seconds of nothing.
+async function idle(candidate, seconds) {
+  const run = candidate.ours ? new Run(candidate.ours, ['sleep', '1000']) : null;
+  const child = run ? null : spawn(candidate.argv[0], [...candidate.argv.slice(1), 'sleep', '1000'], { stdio: 'ignore' });
+  try {
+    if (run) await run.running.waitReady();
+    await pause(1500);
+    const pid = run ? run.init : child.pid;
+    const before = proc.cost(pid);
+    await pause(seconds * 1000);
+    return { ...proc.memory(pid), wakeups: proc.cost(pid).wakeups - before.wakeups };
+  } finally {
+    if (run) await run.stop();
+    else child.kill('SIGKILL');
+  }
+}
+
+async function measure({ smoke = false } = {}) {
+  const all = candidates();
+  const scope = { after(fn) { this.end = fn; } };
+  const dir = harness.tempDir(scope);
+  const env = harness.cleanEnv({ PILLION_RUNTIME_DIR: `${dir}/run`, PILLION_DATA_DIR: `${dir}/data`, PILLION_LOG: 'error' });
+  const rounds = smoke ? 5 : 50;
+  const seconds = smoke ? 2 : 10;
+  for (const c of all) c.start = [];
+  for (let i = 0; i < rounds; i++) for (const c of all) c.start.push(startOnce(c.argv, env));
+  for (const c of all) if (c.argv.length > 0) c.idle = await idle(c, seconds);
+  await scope.end();
+  return { seconds, rounds, all: all.map(({ name, build, start, idle: i }) => ({ name, build, start, idle: i })) };
+}
+
+function tables({ seconds, rounds, all }) {
+  const rows = all.map(({ name, start, idle: i }) => [
+    name, number(quantile(start, 0)), number(median(start)),
+    number(quantile(start, 0) - quantile(all[0].start, 0)),
+    i ? i.rss : '', i ? i.dirty : '', i ? i.private : '', i ? i.wakeups : '',
+  ]);
+  const header = ['init', 'start min, ms', 'start median, ms', 'more than without, min, ms', 'RSS, KiB', 'Private_Dirty, KiB', 'private, KiB', `wake-ups in ${seconds} s`];
+  return [[`Init processes: start of the application (${rounds} times, in turn), and the init process at rest`, table(header, rows)]];
+}
+
+function budgets({ all }) {
+  const row = all.find((c) => c.build === 'static') || all.find((c) => c.build);
+  return [
+    budget(`init (${row.build}): private memory`, row.idle.private / 1024, 0.6, 'MiB'),
+    budget(`init (${row.build}): wake-ups while nothing happens`, row.idle.wakeups, 0, '', { digits: 0 }),
+    budget(`init (${row.build}): start to exec of the application`, quantile(row.start, 0) - quantile(all[0].start, 0), 5, 'ms'),
+  ];
+}
+
+module.exports = { title: 'init beside tini and dumb-init', measure, tables, budgets, failures: () => [] };
+
+if (require.main === module) {
+  measure({ smoke: process.argv.includes('--smoke') }).then((r) => {
+    for (const [title, text] of tables(r)) console.log(`${title}\n\n${text}\n`);
+    console.log(table(['budget', 'limit', 'measured', ''], budgets(r)));
   });
 }
-
-async function idle(one, env, seconds) {
-  const child = spawn(one.argv[0], [...one.argv.slice(1), 'sleep', '1000'], { env, stdio: 'ignore' });
-  const ended = new Promise((resolve) => child.on('exit', resolve));
-  try {
-    await pause(2000);
-    const before = proc.cost(child.pid);
-    await pause(seconds * 1000);
-    const after = proc.cost(child.pid);
-    return { ...proc.rate(before, after), ...proc.memory(child.pid) };
-  } finally {
-    child.kill('SIGTERM');
-    await ended;
-  }
-}
-
-async function measure({ smoke, log }) {
-  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'pillion-bench-'));
-  const { list, env } = inits(dir);
-  const rounds = smoke ? 10 : 60;
-  const result = { rounds, direct: [], inits: [], missing: list.filter((i) => i.missing).map((i) => `${i.name}: ${i.missing}`) };
-  try {
-    spawnSync('sync');
-    for (const i of list.filter((x) => !x.missing)) {
-      result.inits.push({ name: i.name, build: i.build, bytes: fs.statSync(i.file).size, runs: [], idle: await idle(i, env, smoke ? 3 : 20) });
-    }
-    for (let round = 0; round < rounds; round++) {
-      result.direct.push(await once([], env));
-      for (const r of result.inits) r.runs.push(await once(list.find((i) => i.name === r.name).argv, env));
-    }
-    log(`${rounds} rounds of ${result.inits.length} inits`);
-  } finally {
-    fs.rmSync(dir, { recursive: true, force: true });
-  }
-  return result;
-}
-
-const later = (r, runs, key) => runs.map((x, n) => x[key] - r.direct[n][key]);
-
-function tables(r) {
-  const rows = r.inits.map((i) => [i.name, number(median(later(r, i.runs, 'start'))), number(quantile(later(r, i.runs, 'start'), 0.95)),
-    number(median(later(r, i.runs, 'end'))), mib(i.idle.rss), mib(i.idle.private), number(i.idle.wakeups), number(i.bytes / 1024, 0)]);
-  const out = [[`Beside the application itself (${r.rounds} rounds in turn)`, table(['', 'start later by, ms', '95 %', 'end later by, ms',
-    'RSS MiB', 'private MiB', 'wake-ups/s', 'file KiB'], rows)]];
-  if (r.missing.length) out.push(['Not compared', r.missing.map((m) => `- ${m}`).join('\n')]);
-  return out;
-}
-
-function budgets(r) {
-  const ours = r.inits.find((i) => i.build === 'static');
-  return ours ? [budget('start to exec of the application, median (static)', median(later(r, ours.runs, 'start')), 5, 'ms')] : [];
-}
-
-module.exports = { title: 'Init', measure, tables, budgets, failures: () => [] };

@@ -3,7 +3,7 @@
 // run.js - the benchmarks: `make bench` (all, up to half an hour, writes docs/BENCHMARKS.md) and `make bench-smoke` (under three
 // minutes: that everything runs; its figures are for nobody).
 //
-//   node tests/bench/run.js [--smoke] [--write] [--parts footprint,oneprocess,compare,init] [--results FILE]
+//   node tests/bench/run.js [--smoke] [--write] [--parts footprint,oneprocess,compare,init] [--rounds N] [--results FILE]
 //
 // A part is a module { title, measure(options), tables(result), budgets(result), failures(result) }. Results are kept as JSON
 // (build/bench/results.json); --write makes the page from them, also from those of parts that were measured earlier. Ends with 1
@@ -101,12 +101,13 @@ async function main() {
     const part = require(PARTS[name]);
     log(`${part.title} …`);
     const loadBefore = proc.load();
-    const result = await part.measure({ smoke, node: process.execPath, log });
+    const result = await part.measure({ smoke, rounds: Number(option('--rounds', 0)), node: process.execPath, log });
     results.parts[name] = { at: `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`, loadBefore, loadAfter: proc.load(), result };
     bad.push(...part.failures(result).map((text) => `${name}: ${text}`));
     console.log(`## ${part.title}\n\n${sections(name, result).join('\n')}`);
     fs.writeFileSync(file, JSON.stringify(results, null, 1));
   }
+  if (smoke) console.log('Smoke: too few rounds to judge the budgets by.\n');
   console.log(`## Budgets\n\n${table(['what', 'budget', 'measured', ''], budgetRows(results))}\n`);
   if (flag('--write')) {
     fs.mkdirSync(path.dirname(PAGE), { recursive: true });

@@ -221,7 +221,7 @@ test('P01 the helper is killed again and again under load: the application does 
       await h.pause(5);
     }
   });
-  let slowest = 0;
+  const back = [];
   for (let i = 0; i < kills; i++) {
     const old = await h.waitFor('a helper', () => helperOf(r.pid));
     const begin = Date.now();
@@ -230,12 +230,14 @@ test('P01 the helper is killed again and again under load: the application does 
       const now = helperOf(r.pid);
       return now && now !== old && h.helperPid(r) === now && (await r.get('/healthz')).status === 200;
     }, 10000);
-    slowest = Math.max(slowest, Date.now() - begin);
+    back.push(Date.now() - begin);
   }
   on = false;
   await Promise.all(load);
   agent.destroy();
-  t.diagnostic(`${kills} kills, slowest return ${slowest} ms, ${answers} answers`);
+  back.sort((a, b) => a - b);
+  t.diagnostic(`${kills} kills, back after ${back[kills >> 1]} ms (median), ${back[kills - 1]} ms (most), ${answers} answers`);
+  assert.ok(back[kills >> 1] < 1000, 'back in a second; on a busy machine one or the other may take longer');
   assert.strictEqual(errors, 0);
   assert.ok(answers > kills);
   const still = processes().find((p) => p.pid === app.pid);
@@ -243,6 +245,19 @@ test('P01 the helper is killed again and again under load: the application does 
   process.kill(r.pid, 'SIGTERM');
   assert.strictEqual((await r.ended).code, 143);
   assert.strictEqual(JSON.parse(fs.readFileSync(path.join(r.data, 'exit.json'), 'utf8')).helper_restarts, kills);
+});
+
+test('-g: the whole process group is told, and nobody of it a second time', async (t) => {
+  const dir = h.tempDir(t);
+  const log = path.join(dir, 'log');
+  const tree = JSON.stringify([{ name: 'inside', seconds: 1 }, { name: 'outside', seconds: 0, detached: true }]);
+  const r = h.start(t, ['run', '-g', '--', NODE, path.join(h.APPS, 'slow_end.js'), 'main', '0.2', log, tree], { dir, env: ALONE });
+  await h.waitFor('all are up', () => fs.readFileSync(log, 'utf8').split(' up ').length === 4);
+  process.kill(r.pid, 'SIGTERM');
+  assert.deepStrictEqual(await r.ended, { code: 0, signal: null });
+  const events = fs.readFileSync(log, 'utf8').trim().split('\n').map((l) => l.split(' ').slice(0, 2).join(' ')).filter((e) => !e.endsWith(' up'));
+  assert.deepStrictEqual([...events].sort(), ['inside end', 'inside term', 'main end', 'main term', 'outside end', 'outside term']);
+  assert.ok(events.indexOf('inside term') < events.indexOf('main end'), 'at once, not when it is an orphan');
 });
 
 test('the helper ends when init is killed; the application goes on', async (t) => {

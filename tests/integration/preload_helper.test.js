@@ -8,7 +8,7 @@ const os = require('node:os');
 const path = require('node:path');
 const { test } = require('node:test');
 const { Peer, frame, ackFrame } = require('./lib/peer');
-const { versions, eachVersion, startPeer, startApp, runApp } = require('./lib/versions');
+const { versions, switches, eachVersion, startPeer, startApp, runApp } = require('./lib/versions');
 const { pause, tempDir, waitFor } = require('./lib/harness');
 
 const NODE = process.execPath;
@@ -209,8 +209,6 @@ test('P12 an idle worker gains 3 wake-ups a second at most', async (t) => {
   const peer = await startPeer(t, { welcome: { interval_ms: 1000 }, ack: 10 });
   const apps = have.map((v) => startApp(t, v.node, ['-e', LIVE], peer));
   const least = () => Math.min(...apps.map((a) => Math.max(0, ...peer.of(a.pid).map((w) => w.samples.length))));
-  const switches = (pid) => fs.readdirSync(`/proc/${pid}/task`).reduce((sum, tid) => (
-    sum + Number(/\nvoluntary_ctxt_switches:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/task/${tid}/status`, 'utf8'))[1])), 0);
   // Five windows, and the middle one counts: V8 tidies up once after the start, which is a hundred wake-ups of all its threads.
   const windows = [];
   for (let i = 0; i < 5; i++) {

@@ -1,4 +1,5 @@
-/* The blocking client of the commands, against a peer (a child process) that answers in every way it should not. */
+/* The blocking client of the commands, against a peer (a child process) that answers in every
+ * way it should not. */
 #include "uploader/http.h"
 
 #include <errno.h>
@@ -25,7 +26,7 @@ static struct {
 
 } t;
 
-/* --- the peer ------------------------------------------------------------------------------------------------------------- */
+/* --- the peer --------------------------------------------------------------------------------- */
 
 static void reply(int fd, const char *text) {
     (void)send(fd, text, strlen(text), MSG_NOSIGNAL);
@@ -109,7 +110,7 @@ static int teardown(void **state) {
     return 0;
 }
 
-/* --- tests ---------------------------------------------------------------------------------------------------------------- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static int get(const char *path, long timeout_ms, struct buf *body, long *status) {
     *status = -1;

@@ -1,4 +1,5 @@
-/* The Prometheus page: names, labels, grouping, caps, memory. promtool looks at it in tests/integration/status.test.js. */
+/* The Prometheus page: names, labels, grouping, caps, memory. promtool looks at it in
+ * tests/integration/status.test.js. */
 #include "agent/metrics_text.h"
 
 #include <errno.h>

@@ -2,6 +2,7 @@
 // versions.js - tests on each Node.js version of tests/nodes.js, and short runs of Node with the preload.
 
 const { spawn } = require('node:child_process');
+const fs = require('node:fs');
 const path = require('node:path');
 const { test } = require('node:test');
 const { APPS, Running, cleanEnv, defer, tempDir } = require('./harness');
@@ -49,4 +50,10 @@ async function runApp(t, node, args, peer, options) {
   return { ...end, stdout: app.stdout, stderr: app.stderr, pid: app.pid };
 }
 
-module.exports = { versions, eachVersion, startPeer, startApp, runApp };
+// How often its threads have gone to sleep so far: its wake-ups.
+function switches(pid) {
+  return fs.readdirSync(`/proc/${pid}/task`).reduce((sum, tid) => (
+    sum + Number(/\nvoluntary_ctxt_switches:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/task/${tid}/status`, 'utf8'))[1])), 0);
+}
+
+module.exports = { versions, switches, eachVersion, startPeer, startApp, runApp };
