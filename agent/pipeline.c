@@ -223,7 +223,7 @@ static int on_hello(void *arg, struct ipc_worker *conn, const struct ipc_peer *p
         (void)snprintf(why, 256, "%s", rc == -EAGAIN ? "too many workers" : "out of memory");
         return -EAGAIN;
     }
-    rc = worker_set_layout(r->worker, h->schema, p->proc_schema);
+    rc = worker_set_layout(p->workers, r->worker, h->schema, p->proc_schema);
     if (rc != 0) {
         (void)snprintf(why, 256, "the fields do not fit: %s", strerror(-rc));
         if (r->connection == NULL && r->worker->last_heard_mono_ms == 0)
