@@ -69,7 +69,8 @@ function pillionIdentity(main) {
     // What the application calls itself, else program and script; no arguments, they may hold secrets.
     title: () => answer(process.title, () => {
       if (process.title !== process.argv0 && process.title !== process.execPath) return process.title;
-      return path.basename(process.execPath) + (script ? ` ${path.relative(process.cwd(), script)}` : '');
+      const inside = script && path.relative(process.cwd(), script);
+      return path.basename(process.execPath) + (script ? ` ${inside.startsWith('..') ? script : inside}` : '');
     }),
   };
 }
