@@ -96,7 +96,7 @@ static void stop(struct agent *a, const char *why) {
     if (a->stopping)
         return;
     a->stopping = true;
-    log_info("%s: stopping", why);
+    log_debug("%s: stopping", why);
     budget = budget > STOP_MARGIN_MS + STOP_LEAST_MS ? budget - STOP_MARGIN_MS : STOP_LEAST_MS;
     if (a->deadline_ms == 0)
         a->deadline_ms = uv_now(&a->loop) + budget;

@@ -20,6 +20,7 @@ const proc = require('./lib/proc');
 const { table } = require('./lib/report');
 
 const PARTS = { footprint: './footprint', oneprocess: './oneprocess', compare: './compare', init: './init' };
+const QUIET_LOAD = 1;
 const PAGE = path.join(ROOT, 'docs/BENCHMARKS.md');
 
 const args = process.argv.slice(2);
@@ -69,10 +70,18 @@ function page(results) {
     table(['machine', ''], [['processors', m.cpu], ['memory', m.memory], ['kernel', m.kernel], ['distribution', m.distribution],
       ['Node.js', m.node], ['load', m.wrk], ['program', sizes]]), '',
     '## Budgets', '', table(['what', 'budget', 'measured', ''], budgetRows(results)), ''];
-  for (const [name, r] of Object.entries(results.parts)) {
-    out.push(`## ${require(PARTS[name]).title}`, '',
-      `Measured ${r.at}, load average of the machine before ${r.loadBefore.join(' ')}, after ${r.loadAfter.join(' ')}.`, '',
-      ...sections(name, r.result));
+  for (const [name, file] of Object.entries(PARTS)) {
+    const r = results.parts[name];
+    out.push(`## ${require(file).title}`, '');
+    if (!r) {
+      out.push(`Not measured yet: \`node tests/bench/run.js --parts ${name} --write\`.`, '');
+      continue;
+    }
+    out.push(`Measured ${r.at} by \`node tests/bench/run.js --parts ${name}\`. Load average of the machine before: ` +
+      `${r.loadBefore.join(' ')}; after: ${r.loadAfter.join(' ')}.`);
+    // What ran before us fades from the first figure within a minute; ours is part of the second.
+    if (r.loadBefore[0] > QUIET_LOAD) out.push('**The machine was busy with other work: times, CPU and wake-ups are worse than on a quiet one.**');
+    out.push('', ...sections(name, r.result));
   }
   return `${out.join('\n').trimEnd()}\n`;
 }
