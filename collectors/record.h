@@ -16,6 +16,10 @@
  * Without memory out->err is set. */
 void record_metrics(struct buf *out, const struct schema *s, const double *values);
 
+/* The same for the fields whose first slot is below n_slots. */
+void record_metrics_below(struct buf *out, const struct schema *s, const double *values,
+                          size_t n_slots);
+
 /* The same as an object of its own: {"key":number,…}. */
 void record_metrics_object(struct buf *out, const struct schema *s, const double *values);
 
