@@ -44,7 +44,8 @@ P_LDFLAGS := -static-pie -Wl,-z,pack-relative-relocs -Wl,-z,relro,-z,now -Wl,--g
 else
 $(error MODE=$(MODE) is not known; there are release, asan, tsan, cov, fuzz, fault and static)
 endif
-ifeq ($(WERROR),1)
+# What a sanitizer puts in between makes gcc warn of things that are not there: not in those modes.
+ifeq ($(WERROR)$(filter asan tsan cov fuzz,$(MODE)),1)
 P_CFLAGS += -Werror
 endif
 
@@ -62,20 +63,30 @@ all: $(B)/pillion ## build build/$(MODE)/pillion (MODE=release|asan|tsan|cov)
 FLAGS_NOW := $(CC) $(P_CPPFLAGS) $(CPPFLAGS) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) $(LDFLAGS) $(LDLIBS)
 $(shell mkdir -p $(B); printf '%s' '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $(B)/flags || printf '%s' '$(subst ','\'',$(FLAGS_NOW))' > $(B)/flags)
 
+# V=1 shows the commands.
+ifeq ($(V),1)
+run = $(2)
+else
+run = @printf '  %-5s %s\n' '$(1)' '$@' && $(2)
+endif
+
+# Objects of tests are nobody's final target; without this make would remove them after each build.
+.SECONDARY:
+
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(P_CPPFLAGS) $(CPPFLAGS) $(P_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(call run,CC,$(CC) $(P_CPPFLAGS) $(CPPFLAGS) $(P_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@)
 
 $(B)/agent/embedded.o: $(EMBEDDED)
 
 $(B)/pillion: $(OBJECTS)
-	$(CC) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) $(LDFLAGS) $^ $(P_LDLIBS) $(LDLIBS) -o $@
+	$(call run,LINK,$(CC) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) $(LDFLAGS) $^ $(P_LDLIBS) $(LDLIBS) -o $@)
 
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(LIB_OBJECTS)
-	$(CC) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) $(LDFLAGS) $^ $(P_LDLIBS) -lcmocka $(LDLIBS) -o $@
+	$(call run,LINK,$(CC) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) $(LDFLAGS) $^ $(P_LDLIBS) -lcmocka $(LDLIBS) -o $@)
 
 $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(LIB_OBJECTS)
-	$(CC) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) -fsanitize=fuzzer $(LDFLAGS) $^ $(P_LDLIBS) $(LDLIBS) -o $@
+	$(call run,LINK,$(CC) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) -fsanitize=fuzzer $(LDFLAGS) $^ $(P_LDLIBS) $(LDLIBS) -o $@)
 
 -include $(OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(FUZZERS:=.d)
 

@@ -38,6 +38,7 @@
 #define WHY_BYTES      1024
 #define HOUSEKEEP_MS   2000
 #define STOP_MARGIN_MS 1000 /* what init keeps for itself of the stop timeout */
+#define CLOSE_LIMIT_S  2
 #define STOP_LEAST_MS  500
 
 struct agent {
@@ -95,6 +96,8 @@ static void on_http_closed(void *arg) {
 static void on_flushed(void *arg) {
     struct agent *a = arg;
 
+    /* A write that the kernel never ends (a dead NFS server) does not keep us. */
+    (void)alarm(CLOSE_LIMIT_S);
     uv_close((uv_handle_t *)&a->tick, NULL);
     uv_close((uv_handle_t *)&a->term, NULL);
     uv_close((uv_handle_t *)&a->intr, NULL);
@@ -110,7 +113,7 @@ static void stop(struct agent *a, const char *why) {
     if (a->stopping)
         return;
     a->stopping = true;
-    log_info("%s: stopping", why);
+    log_debug("%s: stopping", why);
     budget = budget > STOP_MARGIN_MS + STOP_LEAST_MS ? budget - STOP_MARGIN_MS : STOP_LEAST_MS;
     if (a->deadline_ms == 0)
         a->deadline_ms = uv_now(&a->loop) + budget;
@@ -422,6 +425,9 @@ int agent_main(int argc, char **argv, char *const *env) {
     if (uv_replace_allocator(mem_alloc, mem_realloc, mem_calloc, mem_free) != 0)
         return EX_OSERR;
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on file size is an error of write(2), not our end */
+    (void)setenv("UV_THREADPOOL_SIZE", "2",
+                 0); /* one writes, one compresses; libuv would start four */
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0,
                 0); /* not on Linux before 3.5: then there is nothing to take away */
     raise_descriptors();

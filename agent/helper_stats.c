@@ -1,5 +1,6 @@
-/* How long a turn takes is what passes between two prepare phases, less the time that the loop spent waiting (which libuv counts
- * when asked to: UV_METRICS_IDLE_TIME). A turn goes into a histogram; there are two, of this minute and of the one before. */
+/* How long a turn takes is what passes between two prepare phases, less the time that the loop
+ * spent waiting (which libuv counts when asked to: UV_METRICS_IDLE_TIME). A turn goes into a
+ * histogram; there are two, of this minute and of the one before. */
 #include "agent/helper_stats.h"
 
 #include <dirent.h>

@@ -1,6 +1,8 @@
-/* helper_stats.h - what the helper itself costs: memory, CPU, descriptors, and how late its loop is.
+/* helper_stats.h - what the helper itself costs: memory, CPU, descriptors, and how late its loop
+ * is.
  *
- * A turn of the loop is what runs between two waits for events: what is ready then has to wait for so long. Loop thread only. */
+ * A turn of the loop is what runs between two waits for events: what is ready then has to wait
+ * for so long. Loop thread only. */
 #ifndef PILLION_HELPER_STATS_H
 #define PILLION_HELPER_STATS_H
 
@@ -36,7 +38,8 @@ struct helper_numbers { /* NaN: not known */
     double turns; /* since the start */
 };
 
-/* Costs no wake-up of its own: it counts when the loop turns anyway. The loop must not have run yet. */
+/* Costs no wake-up of its own: it counts when the loop turns anyway. The loop must not have run
+ * yet. */
 int helper_stats_start(struct helper_stats *h, uv_loop_t *loop);
 void helper_stats_close(
     struct helper_stats *h); /* asynchronous, no callback: let the loop run out */

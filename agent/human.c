@@ -70,7 +70,8 @@ void human_seconds(double v, char out[HUMAN_BYTES]) {
         }
 }
 
-/* One code point of UTF-8 (buf_json_string() on the other side made sure that it is valid; a byte that is not is itself). */
+/* One code point of UTF-8 (buf_json_string() on the other side made sure that it is valid; a
+ * byte that is not is itself). */
 static size_t code_point(const char *s, uint32_t *ret) {
     const unsigned char *p = (const unsigned char *)s;
     size_t n = p[0] < 0xc2 ? 1 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 1;
@@ -89,7 +90,8 @@ static size_t code_point(const char *s, uint32_t *ret) {
     return n;
 }
 
-/* Roughly what terminals do: East Asian and picture characters are wide, marks that combine take no room. */
+/* Roughly what terminals do: East Asian and picture characters are wide, marks that combine take
+ * no room. */
 static size_t columns(uint32_t c) {
     if ((c >= 0x300 && c < 0x370) || (c >= 0x200b && c <= 0x200f) || (c >= 0xfe00 && c <= 0xfe0f))
         return 0;

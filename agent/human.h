@@ -1,4 +1,5 @@
-/* human.h - numbers as people read them in tables: short, with a unit, and "-" for what is not known. Pure. */
+/* human.h - numbers as people read them in tables: short, with a unit, and "-" for what is not
+ * known. Pure. */
 #ifndef PILLION_HUMAN_H
 #define PILLION_HUMAN_H
 
@@ -18,11 +19,13 @@ void human_number(double v, char out[HUMAN_BYTES]);      /* 17 1.8k 4.2M */
 
 /* Columns that `s` takes on a terminal: wide characters take two. Not UTF-8: one a byte. */
 size_t human_width(const char *s);
-/* Appends `s` in `width` columns: cut (with "…", or "~" without utf8) or padded on the right when `pad`. Control characters and,
- * without utf8, everything beyond ASCII become "?", so that nothing in a title reaches the terminal as a command. */
+/* Appends `s` in `width` columns: cut (with "…", or "~" without utf8) or padded on the right
+ * when `pad`. Control characters and, without utf8, everything beyond ASCII become "?", so that
+ * nothing in a title reaches the terminal as a command. */
 void human_cell(struct buf *out, const char *s, size_t width, bool pad, bool utf8);
 
-/* The same for the title of a process, which is cut in its middle: the name of the program and the end of the line tell most. */
+/* The same for the title of a process, which is cut in its middle: the name of the program and
+ * the end of the line tell most. */
 void human_title(struct buf *out, const char *s, size_t width, bool utf8);
 
 /* Appends a line of `width` characters for the last `width` of n shares (0 to 1; NaN: a blank). */

@@ -57,9 +57,7 @@ static int help_main(int argc, char **argv, char *const *env) {
                  " - the helper process that rides beside Node.js workers\n\n");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         buf_printf(&b, "  pillion %s\n      %s\n", commands[i].usage, commands[i].text);
-    buf_puts(
-        &b,
-        "\nEach command has its own --help. It is configured by environment variables alone:\n\n");
+    buf_puts(&b, "\nEach command has its own --help. Environment variables configure it:\n\n");
     config_help(&b);
     return print(&b);
 }

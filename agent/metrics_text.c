@@ -1,10 +1,12 @@
-/* A page is one pass over the families (names) in order. Each source (a worker, the container) has its series in the order of
- * their families as well, and a cursor into them: what a page costs grows with its lines, and nothing is sorted for it.
+/* A page is one pass over the families (names) in order. Each source (a worker, the container) has
+ * its series in the order of their families as well, and a cursor into them: what a page costs
+ * grows with its lines, and nothing is sorted for it.
  *
  *   layout of a schema (made once) ── entries ──► family ──► HELP, TYPE
  *   source = layout + values + labels, made for each page
  *
- * It fails by a lack of memory alone; what was made for a layout by then is freed or stays whole. */
+ * It fails by a lack of memory alone; what was made for a layout by then is freed or stays
+ * whole. */
 #include "agent/metrics_text.h"
 
 #include <errno.h>
@@ -52,7 +54,7 @@ struct source {
     char labels[LABEL_BYTES];
 };
 
-/* --- families and layouts ------------------------------------------------------------------------------------------------- */
+/* --- families and layouts --------------------------------------------------------------------- */
 
 static void free_layout(struct layout *l) {
     for (size_t i = 0; i < l->n; i++)
@@ -209,7 +211,8 @@ static bool shown(const struct worker *w) {
     return w->state != WORKER_GONE && w->schema != NULL;
 }
 
-/* Layouts come and go with releases of an application: when one is not in use any more, all is made anew. */
+/* Layouts come and go with releases of an application: when one is not in use any more, all is
+ * made anew. */
 static void forget_unused(struct metrics_text *t, const struct status *s) {
     for (size_t i = 0; i < t->n_layouts; i++)
         t->layouts[i]->used = t->layouts[i]->schema == s->container_schema;
@@ -227,7 +230,7 @@ static void forget_unused(struct metrics_text *t, const struct status *s) {
         }
 }
 
-/* --- sources and lines ---------------------------------------------------------------------------------------------------- */
+/* --- sources and lines ------------------------------------------------------------------------ */
 
 static int add_source(struct metrics_text *t, struct source *src, struct schema *schema,
                       const double *values) {
@@ -240,7 +243,8 @@ static int add_source(struct metrics_text *t, struct source *src, struct schema 
     return rc;
 }
 
-/* ids and roles are made of digits and letters by ourselves: nothing in them needs to be escaped. */
+/* ids and roles are made of digits and letters by ourselves: nothing in them needs to be
+ * escaped. */
 static void worker_labels(const struct worker *w, char *out, size_t size) {
     if (w->thread == 0)
         (void)snprintf(out, size, "worker=\"%s\",role=\"%s\"", w->id, w->role);
@@ -318,7 +322,8 @@ static size_t put_histogram(struct buf *out, const struct source *src, const str
     return f->n_bounds + 3u;
 }
 
-/* The series that begins at the cursor, over all entries that join it. Returns its lines; `out` NULL: counts only. */
+/* The series that begins at the cursor, over all entries that join it. Returns its lines; `out`
+ * NULL: counts only. */
 static size_t put_series(struct buf *out, struct source *src) {
     const struct layout *l = src->layout;
     const struct entry *e = &l->entries[src->cursor];

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <math.h>
 
 #include "agent/base/clock.h"
@@ -233,7 +232,7 @@ static int on_hello(void *arg, struct ipc_worker *conn, const struct ipc_peer *p
         (void)snprintf(why, 256, "%s", rc == -EAGAIN ? "too many workers" : "out of memory");
         return -EAGAIN;
     }
-    rc = worker_set_layout(r->worker, h->schema, p->proc_schema);
+    rc = worker_set_layout(p->workers, r->worker, h->schema, p->proc_schema);
     if (rc != 0) {
         (void)snprintf(why, 256, "the fields do not fit: %s", strerror(-rc));
         if (r->connection == NULL && r->worker->last_heard_mono_ms == 0)
@@ -312,26 +311,50 @@ void pipeline_read_outside(struct ride *r, uint64_t now_ms) {
     worker_set_outside(r->worker, now.values);
 }
 
+/* {"kind":…,"time":…,"worker":… : by hand, because printf is slow and this is done for each sample. */
+static void begin_record(struct buf *b, const struct worker *w, int64_t wall_ms, uint64_t sample) {
+    char when[CLOCK_ISO_BYTES];
+
+    clock_iso(wall_ms, when);
+    buf_reset(b);
+    buf_puts(b, "{\"kind\":\"process\",\"time\":\"");
+    buf_puts(b, when);
+    buf_puts(b, "\",\"worker\":\"");
+    buf_puts(b, w->id);
+    buf_puts(b, "\",\"pid\":");
+    buf_u64(b, (uint64_t)w->pid);
+    buf_puts(b, ",\"role\":\"");
+    buf_puts(b, w->role);
+    buf_puts(b, w->thread != 0 ? "\",\"thread\":" : "\"");
+    if (w->thread != 0)
+        buf_u64(b, w->thread);
+    if (sample != 0) {
+        buf_puts(b, ",\"sample\":");
+        buf_u64(b, sample);
+    } else {
+        buf_puts(b, ",\"state\":\"");
+        buf_puts(b, worker_state_name(w->state));
+        buf_putc(b, '"');
+    }
+}
+
+/* /proc is read once a second at most; between two readings the kernel's numbers are not repeated in each record. */
+static size_t slots_to_write(struct ride *r) {
+    bool fresh = r->written_ms != r->outside_ms;
+
+    r->written_ms = r->outside_ms;
+    return fresh ? r->worker->schema->n_slots : r->worker->n_inside;
+}
+
 void pipeline_write_record(struct ride *r, int64_t wall_ms, uint64_t sample) {
     struct pipeline *p = r->pipeline;
     struct worker *w = r->worker;
     struct buf *b = &p->record;
-    char when[CLOCK_ISO_BYTES];
     uint64_t seq;
     int rc;
 
-    clock_iso(wall_ms, when);
-    buf_reset(b);
-    buf_printf(
-        b, "{\"kind\":\"process\",\"time\":\"%s\",\"worker\":\"%s\",\"pid\":%ld,\"role\":\"%s\"",
-        when, w->id, (long)w->pid, w->role);
-    if (w->thread != 0)
-        buf_printf(b, ",\"thread\":%" PRIu32, w->thread);
-    if (sample != 0)
-        buf_printf(b, ",\"sample\":%" PRIu64, sample);
-    else
-        buf_printf(b, ",\"state\":\"%s\"", worker_state_name(w->state));
-    record_metrics(b, w->schema, w->values);
+    begin_record(b, w, wall_ms, sample);
+    record_metrics_below(b, w->schema, w->values, slots_to_write(r));
     buf_putc(b, '}');
     rc = b->err;
     if (rc == 0)

@@ -41,6 +41,7 @@ struct pipeline {
     uint64_t recorded_ms;  /* the last record of it */
     uint64_t point_ms;     /* the last points of history */
     bool memory_alarm;
+    uint64_t log_blocked, log_exits;
     double oom_kills; /* of the container when last looked, NaN not known */
 };
 
@@ -54,6 +55,7 @@ struct ride {
     uint64_t ended_ms;   /* when the process was first seen to have ended; 0 not yet */
     uint64_t blocked_ms; /* when its loop was last heard before it was called blocked */
     uint64_t outside_ms; /* the last reading of /proc */
+    uint64_t written_ms; /* the reading that a record has carried */
     struct proc_reading outside;
     struct exit_evidence evidence;
     double oom_kills_before; /* of the container, before the connection ended */

@@ -34,7 +34,7 @@ static const struct {
 /* What goes first where it is narrow. */
 static const enum column least_needed[] = {TITLE, HISTORY, ROLE, LAG, HEAP, STATE, LOOP, MEMORY};
 
-/* --- order ---------------------------------------------------------------------------------------------------------------- */
+/* --- order ------------------------------------------------------------------------------------ */
 
 static double key_of(const struct row *r, enum row_key key) {
     switch (key) {
@@ -64,7 +64,8 @@ static bool before(const struct row *a, const struct row *b, enum row_key key, b
     return a->pid != b->pid ? a->pid < b->pid : a->thread < b->thread;
 }
 
-/* By insertion: there are few, and they are nearly in order already. Rows are large, so places are found first. */
+/* By insertion: there are few, and they are nearly in order already. Rows are large, so places
+ * are found first. */
 void rows_sort(struct row *rows, size_t n, enum row_key key, bool reverse) {
     for (size_t i = 1; i < n; i++) {
         struct row moved;
@@ -80,7 +81,7 @@ void rows_sort(struct row *rows, size_t n, enum row_key key, bool reverse) {
     }
 }
 
-/* --- layout --------------------------------------------------------------------------------------------------------------- */
+/* --- layout ----------------------------------------------------------------------------------- */
 
 static size_t total(const size_t *widths) {
     size_t sum = 0;

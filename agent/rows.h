@@ -1,4 +1,5 @@
-/* rows.h - the table of workers for people: `/`, `pillion workers` and `pillion top` share it. Pure: numbers in, text out. */
+/* rows.h - the table of workers for people: `/`, `pillion workers` and `pillion top` share it.
+ * Pure: numbers in, text out. */
 #ifndef PILLION_ROWS_H
 #define PILLION_ROWS_H
 
@@ -36,10 +37,12 @@ struct rows_style {
     enum row_key sorted;
 };
 
-/* Not known goes last in either direction; equal ones by pid and thread, so that nothing jumps about. */
+/* Not known goes last in either direction; equal ones by pid and thread, so that nothing jumps
+ * about. */
 void rows_sort(struct row *rows, size_t n, enum row_key key, bool reverse);
-/* A header line and a line for each row, each ended by a newline and no wider than the style says. Columns that do not fit are
- * left out, the least needed first. Blocked rows stand out with colour and without. */
+/* A header line and a line for each row, each ended by a newline and no wider than the style
+ * says. Columns that do not fit are left out, the least needed first. Blocked rows stand out
+ * with colour and without. */
 void rows_write(struct buf *out, const struct row *rows, size_t n, const struct rows_style *style);
 
 #endif

@@ -1,4 +1,5 @@
-/* A table of paths; each page is built whole into one buffer. Nothing here waits, changes or remembers anything. */
+/* A table of paths; each page is built whole into one buffer. Nothing here waits, changes or
+ * remembers anything. */
 #include "agent/status.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@ bool status_worker_matches(const struct worker *w, const char *who) {
     return text_u64(who, &pid) == 0 && (uint64_t)w->pid == pid;
 }
 
-/* --- /workers ------------------------------------------------------------------------------------------------------------- */
+/* --- /workers --------------------------------------------------------------------------------- */
 
 static void put_time(struct buf *out, const char *key, int64_t wall_ms) {
     char when[CLOCK_ISO_BYTES];
@@ -114,7 +115,7 @@ static void page_workers(const struct status *s, const struct http_request *rq, 
     buf_puts(out, "]}\n");
 }
 
-/* --- /status -------------------------------------------------------------------------------------------------------------- */
+/* --- /status ---------------------------------------------------------------------------------- */
 
 static void put_known(struct buf *out, const char *key, double v) {
     if (!isfinite(v))
@@ -194,7 +195,7 @@ static void page_status(const struct status *s, const struct http_request *rq, s
     buf_puts(out, "}\n");
 }
 
-/* --- the others ----------------------------------------------------------------------------------------------------------- */
+/* --- the others ------------------------------------------------------------------------------- */
 
 static void page_jobs(const struct status *s, const struct http_request *rq, struct buf *out) {
     (void)s, (void)rq;

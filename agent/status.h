@@ -1,5 +1,6 @@
-/* status.h - the pages of the status socket: /, /status, /workers, /jobs, /config, /metrics, /healthz. Reads what others keep;
- * changes nothing. The shapes are what scripts depend on: see README. Loop thread only. */
+/* status.h - the pages of the status socket: /, /status, /workers, /jobs, /config, /metrics,
+ * /healthz. Reads what others keep; changes nothing. The shapes are what scripts depend on: see
+ * README. Loop thread only. */
 #ifndef PILLION_STATUS_H
 #define PILLION_STATUS_H
 

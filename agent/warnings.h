@@ -1,5 +1,6 @@
-/* warnings.h - the newest warnings and errors of the log, for the status page. A ring of LIMIT_WARNINGS lines; a line that is
- * the same as the newest one is counted there instead. Memory is part of the struct. Thread-safe: any thread may log. */
+/* warnings.h - the newest warnings and errors of the log, for the status page. A ring of
+ * LIMIT_WARNINGS lines; a line that is the same as the newest one is counted there instead.
+ * Memory is part of the struct. Thread-safe: any thread may log. */
 #ifndef PILLION_WARNINGS_H
 #define PILLION_WARNINGS_H
 

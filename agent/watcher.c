@@ -16,7 +16,9 @@
 #include "collectors/record.h"
 #include "collectors/watch.h"
 
-#define EVERY_MS           1000
+#define EVERY_MS 1000
+#define LOG_EVERY_MS                                                                               \
+    250 /* a hundred workers that end together are one trouble; all of them are in the events */
 #define STALL_MS           500   /* our own turn came so much too late: we were stopped, not they */
 #define CONTAINER_MS       950   /* the container is read once a second at most */
 #define THREAD_BACK_MS     3000  /* a thread that does not connect again in this time has ended */
@@ -73,7 +75,8 @@ static void became_blocked(struct ride *r, uint64_t now_ms) {
     buf_puts(b, ",\"pillion.blocked.duration\":");
     buf_number(b, (double)(now_ms - r->blocked_ms) / 1000);
     events_emit(e, true);
-    log_warn("worker %s (%s): its event loop has not turned for %.1f s: %s", r->worker->id,
+    log_line(log_due(&r->pipeline->log_blocked, LOG_EVERY_MS) ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG,
+             "worker %s (%s): its event loop has not turned for %.1f s: %s", r->worker->id,
              r->worker->title, (double)(now_ms - r->blocked_ms) / 1000, where);
 }
 
@@ -202,7 +205,8 @@ static void became_gone(struct ride *r, uint64_t now_ms) {
     exits_cause(&r->evidence, &cause);
     change_state(w, WORKER_GONE);
     write_exit(r, &cause);
-    if (w->thread == 0 && cause.kind != EXIT_KIND_UNKNOWN && (cause.signal != 0 || cause.code != 0))
+    if (w->thread == 0 && cause.kind != EXIT_KIND_UNKNOWN &&
+        (cause.signal != 0 || cause.code != 0) && log_due(&r->pipeline->log_exits, LOG_EVERY_MS))
         log_warn("worker %s (%s) has ended: %s", w->id, w->title, cause.text);
     else
         log_debug("worker %s (%s) has ended: %s", w->id, w->title, cause.text);

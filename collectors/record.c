@@ -1,5 +1,5 @@
-/* One block a layout: where each text begins, then the texts `,"key":` in the order in which they are written: one for a gauge
- * or counter; for a histogram its buckets, sum and count. */
+/* One block a layout: where each text begins, then the texts `,"key":` in the order in which
+ * they are written: one for a gauge or counter; for a histogram its buckets, sum and count. */
 #include "collectors/record.h"
 
 #include <errno.h>
@@ -127,7 +127,8 @@ static void put_histogram(struct buf *out, const struct schema_keys *keys, uint3
     put_member(out, keys, first + f->n_bounds + 2, count);
 }
 
-void record_metrics(struct buf *out, const struct schema *s, const double *values) {
+void record_metrics_below(struct buf *out, const struct schema *s, const double *values,
+                          size_t n_slots) {
     const struct schema_keys *keys = s->keys;
     uint32_t text = 0;
 
@@ -143,6 +144,8 @@ void record_metrics(struct buf *out, const struct schema *s, const double *value
     for (size_t i = 0; i < s->n_fields; i++) {
         const struct field *f = &s->fields[i];
 
+        if (f->slot >= n_slots)
+            break;
         if (f->kind == FIELD_HISTOGRAM) {
             put_histogram(out, keys, text, f, values + f->slot);
             text += f->n_bounds + 3u;
@@ -152,6 +155,10 @@ void record_metrics(struct buf *out, const struct schema *s, const double *value
             text++;
         }
     }
+}
+
+void record_metrics(struct buf *out, const struct schema *s, const double *values) {
+    record_metrics_below(out, s, values, s->n_slots);
 }
 
 void record_metrics_object(struct buf *out, const struct schema *s, const double *values) {

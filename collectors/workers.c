@@ -28,6 +28,7 @@ static void free_worker(struct worker *w) {
     if (w->proc_dirfd >= 0)
         close(w->proc_dirfd);
     schema_unref(w->schema);
+    schema_unref(w->inside);
     mem_free(w->values);
     mem_free(w);
 }
@@ -151,10 +152,23 @@ static int join_schemas(struct schema **ret, const struct schema *inside,
     return 0;
 }
 
-int worker_set_layout(struct worker *w, const struct schema *inside, const struct schema *outside) {
-    struct schema *s = NULL;
+/* Joining costs as much as all else of a hello; a crowd that comes back after a restart has one layout. */
+static struct schema *joined_before(const struct workers *ws, const struct worker *w,
+                                    const struct schema *inside) {
+    for (size_t i = 0; i < ws->n; i++) {
+        const struct worker *other = ws->items[i];
+
+        if (other->inside == inside && (other->thread == 0) == (w->thread == 0))
+            return schema_ref(other->schema);
+    }
+    return NULL;
+}
+
+int worker_set_layout(const struct workers *ws, struct worker *w, struct schema *inside,
+                      const struct schema *outside) {
+    struct schema *s = joined_before(ws, w, inside);
     double *values;
-    int rc = join_schemas(&s, inside, w->thread == 0 ? outside : NULL);
+    int rc = s != NULL ? 0 : join_schemas(&s, inside, w->thread == 0 ? outside : NULL);
 
     if (rc != 0)
         return rc;
@@ -167,6 +181,9 @@ int worker_set_layout(struct worker *w, const struct schema *inside, const struc
         values[i] = NAN;
     schema_unref(w->schema);
     mem_free(w->values);
+    (void)schema_ref(inside);
+    schema_unref(w->inside);
+    w->inside = inside;
     w->schema = s;
     w->values = values;
     w->n_inside = inside->n_slots;

@@ -43,8 +43,9 @@ struct worker {
 
     /* One layout for what the worker measured itself and what the kernel says of it; a thing that both know has one slot. */
     struct schema *schema;
-    double *values;    /* schema->n_slots */
-    uint16_t n_inside; /* slots [0, n_inside) come from the worker */
+    struct schema *inside; /* the worker's own part of it, as its hello named it */
+    double *values;        /* schema->n_slots */
+    uint16_t n_inside;     /* slots [0, n_inside) come from the worker */
     uint16_t outside_slot[PROC_METRICS];
 
     struct worker_point history[LIMIT_HISTORY]; /* ring */
@@ -73,7 +74,8 @@ void workers_remove(struct workers *ws, struct worker *w);
 
 void worker_make_id(char out[WORKER_ID_BYTES], pid_t pid, uint64_t start_ticks, uint32_t thread);
 /* Joins what a hello named with what the kernel knows (a schema of PROC_TABLE, in its order) and forgets all values. */
-int worker_set_layout(struct worker *w, const struct schema *inside, const struct schema *outside);
+int worker_set_layout(const struct workers *ws, struct worker *w, struct schema *inside,
+                      const struct schema *outside);
 /* The newest reading of the kernel; NaN is not known. */
 void worker_set_outside(struct worker *w, const double values[PROC_METRICS]);
 /* The worker's own numbers are old now: they become unknown. What the kernel said stays. */

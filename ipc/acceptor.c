@@ -1,5 +1,5 @@
-/* The listening descriptor in a poll handle of its own, because a socket that is made again needs a new one while the old one is
- * still closing.
+/* The listening descriptor in a poll handle of its own, because a socket that is made again needs a
+ * new one while the old one is still closing.
  *
  *   on_acceptable → accept4 → user looked at → accepted()
  *
@@ -60,8 +60,9 @@ void acceptor_pause(struct acceptor *a, bool paused) {
         (void)uv_poll_start(&a->listener->poll, UV_READABLE, on_acceptable);
 }
 
-/* Out of descriptors a connection cannot even be refused, and the loop would be woken for it without end: a descriptor held in
- * reserve makes room to take and close it. Where that fails, too, nothing is accepted for a moment. */
+/* Out of descriptors a connection cannot even be refused, and the loop would be woken for it
+ * without end: a descriptor held in reserve makes room to take and close it. Where that fails,
+ * too, nothing is accepted for a moment. */
 static void on_no_descriptor(struct listener *l) {
     struct acceptor *a = l->acceptor;
     int fd;

@@ -1,12 +1,14 @@
-/* libmicrohttpd without a thread: its epoll descriptor is polled by the loop, its "there is more to do at once" is a timer.
+/* libmicrohttpd without a thread: its epoll descriptor is polled by the loop, its "there is more to
+ * do at once" is a timer.
  *
  *   accept → acceptor: user looked at → on_accepted: cap looked at → MHD_add_connection → on_connection (started)
  *   bytes  → on_mhd → MHD_run → on_uri → on_request (headers; body; its end) → answer → handler → MHD writes
  *   end    → on_completed (request), on_connection (closed)
  *
- * Ways to fail: a foreign user, no descriptor left: the acceptor; one connection too many: refuse_busy(), before MHD sees it;
- * no memory: the connection is closed; a slow peer: on_deadline() shuts its socket down, and MHD finds it closed. MHD's own
- * time-out starts again with every byte and would let a peer that reads a byte a second stay for hours. */
+ * Ways to fail: a foreign user, no descriptor left: the acceptor; one connection too many:
+ * refuse_busy(), before MHD sees it; no memory: the connection is closed; a slow peer:
+ * on_deadline() shuts its socket down, and MHD finds it closed. MHD's own time-out starts again
+ * with every byte and would let a peer that reads a byte a second stay for hours. */
 #include "ipc/http.h"
 
 #include <errno.h>
@@ -23,7 +25,8 @@
     32768 /* what one turn of the loop copies for one peer at most (the kernel doubles it) */
 #define TIMEOUT_MS (LIMIT_HTTP_TIMEOUT_S * 1000u)
 
-/* Since a phase began (connected, answer begun, answer sent) it may take TIMEOUT_MS: the list is in order of its deadlines. */
+/* Since a phase began (connected, answer begun, answer sent) it may take TIMEOUT_MS: the list is
+ * in order of its deadlines. */
 struct connection {
     struct connection *prev, *next;
     struct http_server *server;
@@ -71,7 +74,7 @@ struct http_server {
     void *closed_arg;
 };
 
-/* --- deadlines ------------------------------------------------------------------------------------------------------------ */
+/* --- deadlines -------------------------------------------------------------------------------- */
 
 static void arm(struct http_server *s);
 
@@ -143,7 +146,7 @@ static void arm(struct http_server *s) {
         (void)uv_timer_start(&s->deadline, on_deadline, due > now ? due - now : 0, 0);
 }
 
-/* --- answers -------------------------------------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 static void on_body_sent(void *arg) {
     struct body *b = arg;
@@ -204,7 +207,8 @@ static struct kept *find_kept(struct http_server *s, const char *url) {
     return NULL;
 }
 
-/* True when the response is now the table's as well (which destroys it). Without memory it is only not kept. */
+/* True when the response is now the table's as well (which destroys it). Without memory it is
+ * only not kept. */
 static bool keep(struct http_server *s, const char *url, struct MHD_Response *r, unsigned ms) {
     struct kept *k = &s->kept[0];
     char *copy = mem_strdup(url);
@@ -259,7 +263,7 @@ static enum MHD_Result answer(struct http_request *rq, const char *path, const c
     return ok;
 }
 
-/* --- called by MHD -------------------------------------------------------------------------------------------------------- */
+/* --- called by MHD ---------------------------------------------------------------------------- */
 
 static struct connection *connection_of(struct MHD_Connection *c) {
     const union MHD_ConnectionInfo *i =
@@ -357,7 +361,7 @@ const char *http_body(const struct http_request *rq, size_t *ret_len) {
     return rq->body.len > 0 ? rq->body.data : NULL;
 }
 
-/* --- loop ----------------------------------------------------------------------------------------------------------------- */
+/* --- loop ------------------------------------------------------------------------------------- */
 
 static void on_more(uv_timer_t *t);
 
@@ -427,9 +431,10 @@ static void on_accepted(void *arg, int fd) {
     new_phase(c, false);
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
-/* Since 0.9.77 MHD_add_connection() only queues, unless it is told that there is one thread: nothing would wake the loop. */
+/* Since 0.9.77 MHD_add_connection() only queues, unless it is told that there is one thread:
+ * nothing would wake the loop. */
 #if MHD_VERSION >= 0x00097707
 #define ONE_THREAD MHD_USE_NO_THREAD_SAFETY
 #else

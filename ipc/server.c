@@ -15,6 +15,7 @@
 #include "agent/base/log.h"
 #include "agent/base/mem.h"
 #include "ipc/acceptor.h"
+#include "ipc/poller.h"
 #include "ipc/worker.h"
 
 #ifndef SO_PEERPIDFD /* Linux 6.5 */
@@ -33,6 +34,7 @@ struct ipc_server {
     struct worker_host host;
     struct acceptor *acceptor; /* NULL once it is closed */
     bool closing;
+    bool poller_closing;
     void (*closed)(void *arg);
     void *closed_arg;
     uint64_t log_full;
@@ -123,16 +125,22 @@ static void on_accepted(void *arg, int fd) {
 
 /* --- life ---------------------------------------------------------------------------------------------------------------- */
 
-static void maybe_closed(struct ipc_server *s) {
+static void on_poller_closed(void *arg) {
+    struct ipc_server *s = arg;
     void (*closed)(void *arg) = s->closed;
-    void *arg = s->closed_arg;
+    void *closed_arg = s->closed_arg;
 
-    if (!s->closing || s->acceptor != NULL || s->host.n > 0)
-        return;
     mem_free(s->host.bytes);
     mem_free(s);
     if (closed != NULL)
-        closed(arg);
+        closed(closed_arg);
+}
+
+static void maybe_closed(struct ipc_server *s) {
+    if (!s->closing || s->poller_closing || s->acceptor != NULL || s->host.n > 0)
+        return;
+    s->poller_closing = true;
+    poller_close(s->host.poller, on_poller_closed, s);
 }
 
 static void on_worker_gone(struct worker_host *host) {
@@ -150,6 +158,10 @@ static void on_acceptor_closed(void *arg) {
     maybe_closed(s);
 }
 
+static void on_nothing(void *arg) {
+    (void)arg;
+}
+
 int ipc_server_new(struct ipc_server **ret, uv_loop_t *loop, const struct ipc_callbacks *callbacks,
                    void *arg) {
     struct ipc_server *s = mem_calloc(1, sizeof(*s));
@@ -165,9 +177,14 @@ int ipc_server_new(struct ipc_server **ret, uv_loop_t *loop, const struct ipc_ca
 
     if (s == NULL || bytes == NULL)
         goto out;
-    rc = acceptor_new(&s->acceptor, loop, &options);
+    rc = poller_new(&s->host.poller, loop);
     if (rc != 0)
         goto out;
+    rc = acceptor_new(&s->acceptor, loop, &options);
+    if (rc != 0) {
+        poller_close(s->host.poller, on_nothing, NULL);
+        goto out;
+    }
     s->host.loop = loop;
     s->host.callbacks = *callbacks;
     s->host.arg = arg;

@@ -11,7 +11,8 @@
 
 #define BACKLOG 512 /* all workers of a container at once; beyond: connect() says EAGAIN */
 
-/* Bound under a name of its own and renamed: whoever connects meets the old socket or the new one, never none. */
+/* Bound under a name of its own and renamed: whoever connects meets the old socket or the new
+ * one, never none. */
 static int bind_new(int fd, int dirfd, const char *dir, const char *name, char *tmp,
                     size_t tmp_size) {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
@@ -23,7 +24,8 @@ static int bind_new(int fd, int dirfd, const char *dir, const char *name, char *
             (int)sizeof(to.sun_path))
         return -ENAMETOOLONG;
     (void)unlinkat(dirfd, tmp, 0); /* left by a process that had our pid */
-    /* Linux takes the mode of the new file from the socket: it is never open to others, whatever the umask. */
+    /* Linux takes the mode of the new file from the socket: it is never open to others, whatever
+     * the umask. */
     if (fchmod(fd, 0600) != 0 || bind(fd, (struct sockaddr *)&to, sizeof(to)) != 0)
         return -errno;
     return 0;

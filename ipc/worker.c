@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 
@@ -33,9 +34,8 @@
 struct ipc_worker {
     struct worker_host *host;
     struct ipc_worker *prev, *next;
-    uv_poll_t poll;
+    struct poller_watch watch;
     uv_timer_t timer; /* runs until the hello has come, and while a frame has begun */
-    unsigned handles; /* open ones of these two */
     int fd;
     struct ipc_peer peer;
     struct frame_reader reader;
@@ -92,11 +92,8 @@ static void finish(struct ipc_worker *w) {
     host->gone(host);
 }
 
-static void on_handle_closed(uv_handle_t *handle) {
-    struct ipc_worker *w = handle->data;
-
-    if (--w->handles == 0)
-        finish(w);
+static void on_timer_closed(uv_handle_t *handle) {
+    finish(container_of((uv_timer_t *)handle, struct ipc_worker, timer));
 }
 
 void worker_close(struct ipc_worker *w, const char *error) {
@@ -104,8 +101,8 @@ void worker_close(struct ipc_worker *w, const char *error) {
         return;
     w->closing = true;
     w->error = error;
-    uv_close((uv_handle_t *)&w->poll, on_handle_closed);
-    uv_close((uv_handle_t *)&w->timer, on_handle_closed);
+    poller_remove(w->host->poller, &w->watch);
+    uv_close((uv_handle_t *)&w->timer, on_timer_closed);
 }
 
 void worker_close_all(struct worker_host *host) {
@@ -133,14 +130,11 @@ static void close_no_memory(struct ipc_worker *w) {
 
 /* --- writing ------------------------------------------------------------------------------------------------------------- */
 
-static void on_poll(uv_poll_t *poll, int status, int events);
-
 static void watch(struct ipc_worker *w, bool writing) {
     if (w->closing || w->writing == writing)
         return;
     w->writing = writing;
-    /* Cannot fail for an open handle. */
-    (void)uv_poll_start(&w->poll, UV_READABLE | (writing ? UV_WRITABLE : 0), on_poll);
+    poller_want_write(w->host->poller, &w->watch, writing);
 }
 
 static void become_deaf(struct ipc_worker *w) {
@@ -474,20 +468,20 @@ static void on_timeout(uv_timer_t *timer) {
     worker_close(w, "a frame that did not go on");
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events) {
-    struct ipc_worker *w = container_of(poll, struct ipc_worker, poll);
+static void on_ready(struct poller_watch *watch, uint32_t events) {
+    struct ipc_worker *w = container_of(watch, struct ipc_worker, watch);
     unsigned reads = 0;
 
-    if (status < 0) {
-        /* The peer ended with something unread. libuv has stopped watching, but the last words are still there. */
+    if ((events & EPOLLERR) != 0) {
+        /* The peer ended with something unread of ours; its last words are still there. */
         while (!w->closing && reads++ < LAST_READS && read_some(w))
             continue;
         worker_close(w, NULL);
         return;
     }
-    if ((events & UV_WRITABLE) != 0)
+    if ((events & EPOLLOUT) != 0)
         on_writable(w);
-    if ((events & UV_READABLE) != 0)
+    if ((events & (EPOLLIN | EPOLLHUP)) != 0 && !w->closing)
         (void)read_some(w);
 }
 
@@ -503,18 +497,16 @@ int worker_new(struct worker_host *host, int fd, const struct ipc_peer *peer, bo
     w->full = full;
     frame_reader_init(&w->reader);
     buf_init(&w->out, LIMIT_WORKER_SEND_BYTES);
-    rc = uv_poll_init(host->loop, &w->poll, fd);
+    w->watch = (struct poller_watch){.fd = -1, .ready = on_ready};
+    rc = poller_add(host->poller, &w->watch, fd);
     if (rc != 0) {
         mem_free(w);
         return rc;
     }
-    (void)uv_timer_init(host->loop, &w->timer); /* these three cannot fail */
+    (void)uv_timer_init(host->loop, &w->timer); /* these two cannot fail */
     (void)uv_timer_start(&w->timer, on_timeout,
                          full && host->stall_ms > FULL_HELLO_MS ? FULL_HELLO_MS : host->stall_ms,
                          0);
-    (void)uv_poll_start(&w->poll, UV_READABLE, on_poll);
-    w->poll.data = w->timer.data = w;
-    w->handles = 2;
     w->next = host->first;
     if (w->next != NULL)
         w->next->prev = w;

@@ -9,11 +9,13 @@
 #include <uv.h>
 
 #include "agent/base/limits.h"
+#include "ipc/poller.h"
 #include "ipc/server.h"
 
 /* What all connections of a server share: they are read one after the other, so one buffer serves all. */
 struct worker_host {
     uv_loop_t *loop;
+    struct poller *poller;
     struct ipc_callbacks callbacks;
     void *arg;
     uint64_t stall_ms;

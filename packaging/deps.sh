@@ -76,12 +76,16 @@ need_bench() {
   need_node
   tool npm npm
   tool wrk wrk
+  tool taskset util-linux
   tool tini tini
   tool dumb-init dumb-init
 }
 
 need_dist() {
   tool curl curl
+  tool cmake cmake
+  tool patch patch
+  tool flock util-linux
   tool xz xz-utils
   tool perl perl
 }

@@ -39,8 +39,8 @@ typedef void (*uploader_kept_cb)(void *arg, uint64_t seq, int rc);
 int uploader_new(struct uploader **ret, uv_loop_t *loop, const struct uploader_options *options,
                  uploader_kept_cb kept, void *arg, struct buf *why);
 int uploader_start(struct uploader *u);
-/* Takes one record, a JSON object without newline. *ret_seq is the batch that it went into. -ENOBUFS: no room (a sink does not
- * take anything and what may wait is full), -ENOMEM. */
+/* Takes one record, a JSON object without newline. *ret_seq is the batch that it went into. -ESHUTDOWN: stopping;
+ * -EMSGSIZE: longer than LIMIT_RECORD_BYTES; -ENOMEM. When a sink takes nothing and what may wait is full, the oldest batch goes. */
 int uploader_add(struct uploader *u, const char *json, size_t len, uint64_t *ret_seq);
 /* The same for sample number `sample` of a worker: the spool remembers the highest one. */
 int uploader_add_sample(struct uploader *u, const char *json, size_t len, const char *worker,

@@ -1,5 +1,5 @@
-/* Each check looks, says what it found and what to do; none changes anything: a directory that this user made would be in the way
- * of the helper's user. */
+/* Each check looks, says what it found and what to do; none changes anything: a directory that
+ * this user made would be in the way of the helper's user. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -41,7 +41,7 @@ static const char help[] =
     "Ends with 0 when nothing failed (warnings are fine), 1 when something did, 78 when the\n"
     "configuration is bad.\n";
 
-/* --- directories and sinks ------------------------------------------------------------------------------------------------ */
+/* --- directories and sinks -------------------------------------------------------------------- */
 
 /* Not there yet: could we make it? */
 static bool can_be_made(const char *dir) {
@@ -143,7 +143,7 @@ static void check_sinks(struct report *r, const struct config *config) {
     }
 }
 
-/* --- the helper ----------------------------------------------------------------------------------------------------------- */
+/* --- the helper ------------------------------------------------------------------------------- */
 
 static void check_workers(struct report *r, const json_t *status) {
     const json_t *w = json_object_get(status, "workers");
@@ -212,7 +212,7 @@ static void check_helper(struct report *r, const struct config *config) {
         close(dirfd);
 }
 
-/* --- the container -------------------------------------------------------------------------------------------------------- */
+/* --- the container ---------------------------------------------------------------------------- */
 
 static void check_container(struct report *r) {
     char limit[HUMAN_BYTES], cpus[32] = "not known";
@@ -253,7 +253,7 @@ static void check_limits(struct report *r) {
         report_add(r, REPORT_OK, "limits", NULL, "%lu open files", (unsigned long)files.rlim_max);
 }
 
-/* --- all ------------------------------------------------------------------------------------------------------------------ */
+/* --- all -------------------------------------------------------------------------------------- */
 
 static bool check_configuration(struct report *r, struct config *config, char *const *env) {
     struct buf why;

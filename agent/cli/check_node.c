@@ -22,7 +22,7 @@
 #define ENVIRON_BYTES 262144
 #define PIDS_SHOWN    5
 
-/* --- which node ----------------------------------------------------------------------------------------------------------- */
+/* --- which node ------------------------------------------------------------------------------- */
 
 /* The first `node` of PATH that can be executed. */
 static bool find_node(char *const *env, char out[PATH_MAX]) {
@@ -116,7 +116,7 @@ void check_node(struct report *r, char *const *env) {
         report_add(r, REPORT_OK, "node", NULL, "%s is %s", path, version);
 }
 
-/* --- the preload file ----------------------------------------------------------------------------------------------------- */
+/* --- the preload file ------------------------------------------------------------------------- */
 
 /* 1: as this program would write it, 0: another, or a negative errno. */
 static int same_preload(const char *path) {
@@ -155,7 +155,7 @@ void check_preload(struct report *r, const struct config *config) {
                    "%s cannot be read: %s", path, strerror(-rc));
 }
 
-/* --- processes ------------------------------------------------------------------------------------------------------------ */
+/* --- processes -------------------------------------------------------------------------------- */
 
 enum node_process { NOT_NODE, WITH_PRELOAD, WITHOUT_PRELOAD, NOT_KNOWN };
 

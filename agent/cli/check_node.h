@@ -1,4 +1,5 @@
-/* check_node.h - the part of `pillion check` that is about Node.js: which one, and who runs with the preload. */
+/* check_node.h - the part of `pillion check` that is about Node.js: which one, and who runs with
+ * the preload. */
 #ifndef PILLION_CLI_CHECK_NODE_H
 #define PILLION_CLI_CHECK_NODE_H
 

@@ -1,5 +1,6 @@
-/* cli.h - the commands that look inside through the status socket, one file each. Each returns a code of sysexits(3):
- * 64 wrong usage, 69 the helper does not run, 75 it does not answer in time, 77 no permission, 78 bad configuration.
+/* cli.h - the commands that look inside through the status socket, one file each. Each returns a
+ * code of sysexits(3): 64 wrong usage, 69 the helper does not run, 75 it does not answer in time,
+ * 77 no permission, 78 bad configuration.
  *
  * argv[0] is the command's own name. */
 #ifndef PILLION_CLI_H

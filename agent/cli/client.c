@@ -1,21 +1,24 @@
 #include "agent/cli/client.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/mem.h"
-#include "agent/human.h"
+#include "agent/base/text.h"
 
-#define TIMEOUT_MS    5000
-#define WHY_BYTES     256
-#define LINE_BYTES    1024
-#define SOCKET_NAME   "status.sock"
-#define SOCKET_BY_FD  64
-#define MESSAGE_BYTES 65536
+#define TIMEOUT_MS      5000
+#define WHY_BYTES       256
+#define LINE_BYTES      1024
+#define SOCKET_NAME     "status.sock"
+#define SOCKET_BY_FD    64
+#define MOST_CANDIDATES 4
+#define MESSAGE_BYTES   65536
 
 int client_usage(const char *command, const char *wrong) {
     (void)fprintf(stderr, "pillion %s: %s; see pillion %s --help\n", command, wrong, command);
@@ -46,7 +49,7 @@ int client_arguments(int argc, char **argv, const char *help, bool *ret_json) {
     return -1;
 }
 
-/* --- what to say when there is no answer --------------------------------------------------------------------------------- */
+/* --- what to say when there is no answer ------------------------------------------------------ */
 
 /* The line that a helper left behind which did not start. */
 static bool say_helper_error(const struct client *c) {
@@ -59,6 +62,40 @@ static bool say_helper_error(const struct client *c) {
     return true;
 }
 
+static void say_candidate(const struct client *c, const char *dir) {
+    struct stat st;
+
+    if (strcmp(dir, c->config.runtime_dir) == 0 || lstat(dir, &st) != 0 || !S_ISDIR(st.st_mode))
+        return;
+    (void)fprintf(stderr,
+                  "There is a runtime directory of uid %lu: PILLION_RUNTIME_DIR=%s pillion %s, as "
+                  "that user (docker exec -u %lu …) or as root\n",
+                  (unsigned long)st.st_uid, dir, c->command, (unsigned long)st.st_uid);
+}
+
+/* Where a helper of another user would be, which has other defaults. Only said, never used:
+ * anyone can make these. */
+static void say_candidates(const struct client *c) {
+    DIR *d = opendir("/tmp");
+    struct dirent *e;
+    int n = 0;
+
+    say_candidate(c, "/run/pillion");
+    while (d != NULL && n < MOST_CANDIDATES && (e = readdir(d)) != NULL) {
+        char path[32];
+        uint64_t uid;
+
+        if (!text_starts(e->d_name, "pillion-") ||
+            text_u64(e->d_name + strlen("pillion-"), &uid) != 0)
+            continue;
+        (void)snprintf(path, sizeof(path), "/tmp/pillion-%.10s", e->d_name + strlen("pillion-"));
+        say_candidate(c, path);
+        n++;
+    }
+    if (d != NULL)
+        (void)closedir(d);
+}
+
 static int say_not_running(const struct client *c, int rc) {
     (void)fprintf(stderr, "pillion %s: no helper answers at %s/" SOCKET_NAME " (%s)\n", c->command,
                   c->config.runtime_dir, strerror(-rc));
@@ -67,6 +104,7 @@ static int say_not_running(const struct client *c, int rc) {
     (void)fprintf(stderr, "Start it with the application: pillion run -- node server.js (or alone: "
                           "pillion agent). A helper that uses another directory is found with "
                           "PILLION_RUNTIME_DIR.\n");
+    say_candidates(c);
     return EX_UNAVAILABLE;
 }
 
@@ -104,7 +142,7 @@ static int say(const struct client *c, int rc) {
     }
 }
 
-/* --- requests ------------------------------------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static int connect_to(struct client *c) {
     char path[SOCKET_BY_FD];

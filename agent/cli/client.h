@@ -1,6 +1,8 @@
-/* client.h - what the commands share: their arguments, the way to the helper's status socket, and what to say when it is not there.
+/* client.h - what the commands share: their arguments, the way to the helper's status socket, and
+ * what to say when it is not there.
  *
- * Blocking; one thread. Errors have been printed when a function here returns a code of sysexits(3) that is not 0. */
+ * Blocking; one thread. Errors have been printed when a function here returns a code of
+ * sysexits(3) that is not 0. */
 #ifndef PILLION_CLI_CLIENT_H
 #define PILLION_CLI_CLIENT_H
 
@@ -24,7 +26,8 @@ struct client {
 int client_open(struct client *c, const char *command, char *const *env);
 void client_close(struct client *c);
 
-/* The body of the page, which must be a 200. With `quiet` nothing is printed: the reason is in *ret_why (256 bytes). */
+/* The body of the page, which must be a 200. With `quiet` nothing is printed: the reason is in
+ * *ret_why (256 bytes). */
 int client_get(struct client *c, const char *path, struct buf *ret_body);
 int client_get_quiet(struct client *c, const char *path, struct buf *ret_body, char *why);
 /* The same, parsed; json_decref() it. */

@@ -1,4 +1,5 @@
-/* terminal.h - what is at the other end of standard input and output, and taking it over for a live view. */
+/* terminal.h - what is at the other end of standard input and output, and taking it over for a
+ * live view. */
 #ifndef PILLION_CLI_TERMINAL_H
 #define PILLION_CLI_TERMINAL_H
 
@@ -18,7 +19,8 @@ struct terminal {
 void terminal_look(struct terminal *t, char *const *env);
 /* Columns and lines now; without a terminal COLUMNS and LINES, else 0. */
 void terminal_size(char *const *env, size_t *ret_width, size_t *ret_height);
-/* Alternate screen, no cursor, keys one by one and unseen; and all of it back again. Both may be called at any time. */
+/* Alternate screen, no cursor, keys one by one and unseen; and all of it back again. Both may be
+ * called at any time. */
 void terminal_take(struct terminal *t);
 void terminal_give_back(struct terminal *t);
 

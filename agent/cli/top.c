@@ -1,8 +1,10 @@
-/* Happy path: options → the helper → take the terminal → (pages → frame → wait for a key, a signal or the next interval) … → give
- * the terminal back. Signals come through a descriptor, so that none of them can end us while the terminal is ours.
+/* Happy path: options → the helper → take the terminal → (pages → frame → wait for a key, a signal
+ * or the next interval) … → give the terminal back. Signals come through a descriptor, so that none
+ * of them can end us while the terminal is ours.
  *
- * It fails by: no helper at the start (69, as for every command); a helper that goes away while we run: the last numbers stay,
- * with a line that says so, until it is back; standard output that is gone: we end. */
+ * It fails by: no helper at the start (69, as for every command); a helper that goes away while
+ * we run: the last numbers stay, with a line that says so, until it is back; standard output
+ * that is gone: we end. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -60,7 +62,7 @@ struct top {
     int ended_by; /* signal, 0 */
 };
 
-/* --- numbers -------------------------------------------------------------------------------------------------------------- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 static int fetch_page(struct top *t, const char *path, json_t **ret) {
     int rc = client_get_quiet(&t->client, path, &t->body, t->trouble);
@@ -128,7 +130,7 @@ static int print_json(struct top *t) {
     return write_out(t);
 }
 
-/* --- frames --------------------------------------------------------------------------------------------------------------- */
+/* --- frames ----------------------------------------------------------------------------------- */
 
 static void prepare_view(struct top *t) {
     size_t room;
@@ -154,8 +156,8 @@ static int draw_plain(struct top *t) {
     return write_out(t);
 }
 
-/* Each line is cleared before it is written (behind its end the last column of a full one could go) and what is below at last: no
- * flicker, nothing old. */
+/* Each line is cleared before it is written (behind its end the last column of a full one could
+ * go) and what is below at last: no flicker, nothing old. */
 static int draw_screen(struct top *t) {
     struct buf lines;
     const char *p, *end;
@@ -178,7 +180,7 @@ static int draw_screen(struct top *t) {
     return write_out(t);
 }
 
-/* --- keys and signals ----------------------------------------------------------------------------------------------------- */
+/* --- keys and signals ------------------------------------------------------------------------- */
 
 static const struct {
     char key;
@@ -280,7 +282,7 @@ static void wait_until(struct top *t, uint64_t due) {
     }
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static int snapshot(struct top *t) {
     int rc;

@@ -1,4 +1,5 @@
-/* top_view.h - what `pillion top` shows, as text: header, table, line of keys. Pure: numbers in, lines out. */
+/* top_view.h - what `pillion top` shows, as text: header, table, line of keys. Pure: numbers in,
+ * lines out. */
 #ifndef PILLION_CLI_TOP_VIEW_H
 #define PILLION_CLI_TOP_VIEW_H
 

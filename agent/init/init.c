@@ -21,6 +21,7 @@
 #include "agent/init/children.h"
 #include "agent/init/exit_record.h"
 #include "agent/init/helper.h"
+#include "agent/init/node_options.h"
 #include "agent/init/options.h"
 #include "agent/init/prepare.h"
 #include "agent/init/quota.h"
@@ -159,10 +160,26 @@ static int start_master(struct init *in, char *const *env) {
     return rc;
 }
 
+/* The directory of the preload, NULL: without it. */
+static const char *preload_dir(const struct init *in, char *const *env) {
+    const char *dir = in->config.runtime_dir;
+
+    if (!in->prepared)
+        return NULL;
+    if (!node_options_forbid((const char *const *)in->options.command,
+                             prepare_getenv(env, "NODE_OPTIONS"), dir))
+        return dir;
+    log_warn("the permission model of Node.js 20 would not let it start with our preload: it is "
+             "not sampled; with "
+             "--allow-fs-read=%s/* it is",
+             dir);
+    return NULL;
+}
+
 /* 0, or the exit status to end with. */
 static int start_app(struct init *in, char *const *env) {
     struct prepared_env p;
-    int rc = prepare_env(&p, env, in->prepared ? in->config.runtime_dir : NULL, !in->nested);
+    int rc = prepare_env(&p, env, preload_dir(in, env), !in->nested);
 
     if (rc != 0) {
         log_error("cannot start the application: %s", strerror(-rc));

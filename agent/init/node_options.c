@@ -79,3 +79,24 @@ int node_options_add(struct buf *out, const char *old, const char *path) {
     buf_putc(out, '"');
     return out->err;
 }
+
+#define MODEL                                                                                      \
+    "--experimental-permission" /* later versions call it --permission, and are not meant here */
+#define ALLOW "--allow-fs-read="
+
+static bool allows(const char *paths, const char *dir) {
+    return paths[0] == '*' || strstr(paths, dir) != NULL;
+}
+
+bool node_options_forbid(const char *const *argv, const char *old, const char *dir) {
+    const char *allow = old != NULL ? strstr(old, ALLOW) : NULL;
+    bool model = old != NULL && strstr(old, MODEL) != NULL;
+    bool allowed = allow != NULL && allows(allow + strlen(ALLOW), dir);
+
+    for (; *argv != NULL; argv++) {
+        model = model || strcmp(*argv, MODEL) == 0;
+        allowed = allowed ||
+                  (strncmp(*argv, ALLOW, strlen(ALLOW)) == 0 && allows(*argv + strlen(ALLOW), dir));
+    }
+    return model && !allowed;
+}

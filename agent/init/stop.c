@@ -100,12 +100,19 @@ void stop_step(struct stop *s, pid_t helper, uint64_t now_ms) {
         step_flush(s, helper, now_ms);
     if (s->phase != STOP_ASKED && s->phase != STOP_DRAIN)
         return;
-    if ((s->phase == STOP_DRAIN && !children_left(helper)) || now_ms >= s->end_at)
+    if (s->phase == STOP_DRAIN && !children_left(helper)) {
         enter_flush(s, helper, now_ms);
-    else if (s->killing || now_ms >= s->kill_at)
+    } else if (!s->killing && now_ms >= s->kill_at) {
         step_kill(s, helper, now_ms);
-    else if (s->phase == STOP_DRAIN)
+        if (s->end_at < now_ms + STOP_LAST_MS) /* we come late: we were stopped ourselves */
+            s->end_at = now_ms + STOP_LAST_MS;
+    } else if (now_ms >= s->end_at) {
+        enter_flush(s, helper, now_ms);
+    } else if (s->killing) {
+        step_kill(s, helper, now_ms);
+    } else if (s->phase == STOP_DRAIN) {
         (void)children_each(helper, tell, s);
+    }
 }
 
 uint64_t stop_next(const struct stop *s) {

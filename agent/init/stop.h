@@ -14,7 +14,8 @@
 #include "agent/init/children.h"
 
 #define STOP_NEVER         UINT64_MAX
-#define STOP_KILL_EVERY_MS 50 /* what forks while it is killed, is killed again */
+#define STOP_KILL_EVERY_MS 50  /* what forks while it is killed, is killed again */
+#define STOP_LAST_MS       200 /* from the first KILL on, whatever the time */
 
 enum stop_phase { STOP_NO, STOP_ASKED, STOP_DRAIN, STOP_FLUSH, STOP_DONE };
 

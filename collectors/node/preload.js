@@ -405,6 +405,7 @@ function pillion() {
     lookForWorkers();
     watchReport();
     pump(false);
+    sampler.spent(now() - t);
   }
 
   // --- who we are --------------------------------------------------------------------------------------------------------------

@@ -120,8 +120,8 @@ function pillionSampler(host) {
   /* Delay is how late a timer of 20 ms comes. perf_hooks.monitorEventLoopDelay would do, but it forgets its last turn with each
    * reset, so that a block right after a sample is never seen (nodejs/node#34661), and it counts its 20 ms as delay. Ours records
    * into the same kind of histogram, in microseconds. It runs while the loop is in use: from two samples of 2 % on (one
-   * may be V8's tidying up of an idle heap) or one of 20 %, until 5 samples below 1 %. While it rests, the lateness of the
-   * sampler's own timer is the one observation of the interval.
+   * may be V8's tidying up of an idle heap) or one of 20 %, until 5 samples below 1 %, both without what sampling itself takes.
+   * While it rests, the lateness of the sampler's own timer is the one observation of the interval.
    * Utilisation is wall time: on a crowded machine the timer alone can make 10 % of it and would never rest. So below 20 %, where
    * no loop that blocks for long is, CPU time must agree. */
   const DELAY_MS = 20;
@@ -130,6 +130,7 @@ function pillionSampler(host) {
   const CALM = 0.01;
   const MUCH = 0.2;
   const CALM_SAMPLES = 5;
+  const DELAY_COST_MS = 0.06; // one turn of the delay timer, with the wake-up
   const delays = perf.createHistogram({ lowest: 1, highest: DELAY_MOST_US, figures: 2 });
   let delayTimer = null;
   let delayLast = 0;
@@ -139,9 +140,11 @@ function pillionSampler(host) {
   let loopIdle = NaN;
   let sampleLast = NaN;
   let cpuLast = NaN;
+  let ownMs = 0; // what sampling and sending took since the last sample
 
   function onDelay() {
     const t = now();
+    ownMs += DELAY_COST_MS;
     recordDelay(t - delayLast - DELAY_MS);
     delayLast = t;
   }
@@ -164,8 +167,10 @@ function pillionSampler(host) {
     loopActive = u.active;
     loopIdle = u.idle;
     const cpu = values[CPU_USER] + values[CPU_SYSTEM]; // NaN in a thread of an old Node.js: then utilisation alone decides
-    const idleCpu = used < MUCH && (cpu - cpuLast) * 1e3 < CALM * (active + idle);
+    const theirs = used - ownMs / (active + idle);
+    const idleCpu = used < MUCH && (cpu - cpuLast) * 1e3 - ownMs < CALM * (active + idle);
     cpuLast = cpu;
+    ownMs = 0;
     values[UTILIZATION] = used;
     values[LOOP_ACTIVE] = u.active / 1e3;
     values[LOOP_IDLE] = u.idle / 1e3;
@@ -174,7 +179,7 @@ function pillionSampler(host) {
       const late = Math.max(0, t - sampleLast - intervalMs) / 1e3; // NaN for the first
       for (let i = 0; i < 7; i++) values[DELAY + i] = late;
       if (late === late) values[DELAY + 3] = 0;
-      busy = used >= BUSY && !idleCpu ? busy + 1 : 0;
+      busy = theirs >= BUSY && !idleCpu ? busy + 1 : 0;
       if (busy >= 2 || used >= MUCH) {
         delayLast = t;
         busy = calm = 0;
@@ -193,7 +198,7 @@ function pillionSampler(host) {
       values[DELAY + 5] = any ? delays.percentile(90) / 1e6 : NaN;
       values[DELAY + 6] = any ? delays.percentile(99) / 1e6 : NaN;
       delays.reset();
-      calm = used >= CALM && !idleCpu ? 0 : calm + 1;
+      calm = theirs >= CALM && !idleCpu ? 0 : calm + 1;
       if (calm >= CALM_SAMPLES) restDelay();
     }
     sampleLast = t;
@@ -432,6 +437,9 @@ function pillionSampler(host) {
 
   return {
     fields, frame, now, ZERO_MS, start, stop, sample, sampled,
+    spent(ms) { // by taking and sending a sample
+      ownMs += ms;
+    },
     every(ms) { // the interval has changed
       intervalMs = ms;
       sampleLast = NaN;

@@ -24,12 +24,12 @@ die() {
 }
 
 case $ARCH in
-x86_64) CROSS= KERNEL=/usr/include ;;
+x86_64) CROSS='' KERNEL=/usr/include ;;
 aarch64) CROSS=aarch64-linux-gnu- KERNEL=/usr/aarch64-linux-gnu/include ;;
 *) die "no static build for $ARCH; there are x86_64 and aarch64" ;;
 esac
 if [ "$ARCH" = "$(uname -m)" ]; then
-    CROSS= KERNEL=/usr/include
+    CROSS='' KERNEL=/usr/include
 fi
 GCC=${CROSS}gcc
 command -v "$GCC" >/dev/null || die "$GCC is missing"
@@ -58,7 +58,8 @@ unset MAKEFLAGS MAKELEVEL CPPFLAGS LDFLAGS LDLIBS MODE
 
 # Source lines for $SERIES, made from this machine's own lines for the series it runs; apt's state of its own in $WORK/apt.
 apt_sources() {
-    local here codename f
+    local codename f
+    # shellcheck disable=SC1091
     codename=$(. /etc/os-release && [ "$ID" = debian ] && echo "$VERSION_CODENAME") ||
         die "the sources come from Debian's archive and this is no Debian: put the files of sources.txt into $DL"
     mkdir -p "$WORK/apt/parts" "$WORK/apt/lists/partial" "$WORK/apt/cache/archives/partial"
@@ -89,7 +90,7 @@ fetch() { # PACKAGE VERSION SHA256 FILE
 }
 
 unpack() { # NAME -> $SRC/NAME, patched
-    local name package version sum file orig= debian= p
+    local name package version sum file orig='' debian='' p
     rm -rf "${SRC:?}/$1"
     while read -r name package version sum file; do
         [ "$name" = "$1" ] || continue
@@ -194,6 +195,8 @@ build_libuv() {
 # no-async: musl has no ucontext. no-dso, no-module: a static program loads nothing. no-autoload-config: no openssl.cnf of
 # a foreign image is read. What TLS 1.2 and 1.3 do not need is left out; ECDHE, RSA, X25519, ML-KEM, AES-GCM, ChaCha20 stay.
 build_openssl() {
+    local flags
+    read -ra flags <<<"$CFLAGS"
     ./Configure "linux-$ARCH" --prefix=/usr --libdir=lib --openssldir=/etc/ssl \
         no-shared no-dso no-module no-engine no-legacy no-async no-tests no-comp no-zlib no-autoload-config no-ui-console \
         no-ssl3 no-ssl3-method no-tls1 no-tls1_1 no-dtls no-srp no-psk no-srtp no-sctp no-weak-ssl-ciphers no-ssl-trace \
@@ -201,7 +204,7 @@ build_openssl() {
         no-whirlpool no-sm2 no-sm3 no-sm4 no-gost no-siphash no-ec2m no-dsa no-blake2 no-scrypt no-ocb no-cms no-cmp no-ct \
         no-ts no-rfc3779 no-afalgeng no-padlockeng no-nextprotoneg no-ocsp no-multiblock no-siv no-filenames no-quic \
         no-ml-dsa no-slh-dsa no-apps no-docs no-tls-deprecated-ec no-integrity-only-ciphers no-http no-thread-pool \
-        no-default-thread-pool no-dgram $CFLAGS
+        no-default-thread-pool no-dgram "${flags[@]}"
     make -j"$JOBS" build_generated
     make -j"$JOBS" libssl.a libcrypto.a
     cp libssl.a libcrypto.a "$OUT/lib"

@@ -109,13 +109,13 @@ async function once(variant, kind, { warm, seconds, idle }) {
   }
 }
 
-async function measure({ smoke, node, log }) {
+async function measure({ smoke, rounds, node, log }) {
   const why = load.missing();
   if (why) return { skipped: why };
   const build = builds().find((b) => b.name === 'static') || builds()[0];
   const have = packages.get({ install: !smoke });
   const list = variants(node, build, have);
-  const pace = smoke ? { warm: 1, seconds: 1, idle: 1, rounds: 1 } : { warm: 2, seconds: 3, idle: 0, rounds: 12 };
+  const pace = smoke ? { warm: 1, seconds: 1, idle: 1, rounds: 1 } : { warm: 1, seconds: 2, idle: 4, rounds: rounds || 12 };
   const result = { pace, node: process.version, missing: [], kinds: {} };
   for (const [name, p] of Object.entries(have)) if (!p.dir) result.missing.push(`${name}: ${p.reason}`);
   for (const kind of smoke ? ['hello'] : ['hello', 'json']) {
@@ -123,7 +123,7 @@ async function measure({ smoke, node, log }) {
     for (let round = 0; round < pace.rounds; round++) {
       // The order turns round from one round to the next; memory at rest is looked at in the first alone.
       const order = round % 2 ? [...list].reverse() : list;
-      for (const v of order) rows[v.name].push(await once(v, kind, { ...pace, idle: round === 0 ? pace.idle || 4 : 0 }));
+      for (const v of order) rows[v.name].push(await once(v, kind, { ...pace, idle: round === 0 ? pace.idle : 0 }));
       log(`${kind}, round ${round + 1} of ${pace.rounds}: ` + list.map((v) => `${v.name} ${number(rows[v.name][round].rps, 0)}/s`).join(', '));
     }
     result.kinds[kind] = rows;
@@ -131,10 +131,11 @@ async function measure({ smoke, node, log }) {
   return result;
 }
 
+// What others do under load is shown (by their figures), not held against us.
 function failures(r) {
   const all = [];
   for (const [kind, rows] of Object.entries(r.kinds || {})) {
-    for (const [name, runs] of Object.entries(rows)) {
+    for (const [name, runs] of Object.entries(rows).filter(([n]) => n.startsWith('pillion'))) {
       const errors = runs.reduce((s, x) => s + x.errors, 0);
       if (errors) all.push(`${kind}, ${name}: ${errors} failed requests`);
     }

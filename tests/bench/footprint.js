@@ -6,12 +6,11 @@
 
 const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
-const os = require('node:os');
 const path = require('node:path');
 
 const { Plain, Run, builds, pause, waitFor } = require('./lib/pillion');
 const proc = require('./lib/proc');
-const { mean, median, quantile, sum } = require('./lib/stats');
+const { mean, sum } = require('./lib/stats');
 const { budget, mib, number, table } = require('./lib/report');
 
 const IDLE = path.join(__dirname, 'apps/idle.js');
@@ -92,32 +91,11 @@ async function without(node, n, watch) {
   }
 }
 
-// From the start of `pillion run` to the first instruction of the application, against starting the application directly.
-function startToExec(build, rounds) {
-  const script = 'date +%s%N';
-  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'pillion-bench-'));
-  const once = (argv) => {
-    const from = performance.timeOrigin + performance.now();
-    const out = execFileSync(argv[0], argv.slice(1), {
-      env: { PATH: process.env.PATH, PILLION_RUNTIME_DIR: dir, PILLION_DATA_DIR: path.join(dir, 'data') },
-      stdio: ['ignore', 'pipe', 'ignore'], encoding: 'utf8',
-    });
-    return Number(BigInt(out.trim()) - BigInt(Math.round(from * 1e3)) * 1000n) / 1e6;
-  };
-  const difference = [];
-  for (let i = 0; i < rounds; i++) {
-    const direct = once(['sh', '-c', script]);
-    difference.push(once([build.file, 'run', '--', 'sh', '-c', script]) - direct);
-  }
-  fs.rmSync(dir, { recursive: true, force: true });
-  return difference;
-}
-
 async function measure({ smoke, node, log }) {
   const found = builds();
   if (found.length === 0) throw new Error('no program: run make first');
   const pace = smoke ? { settle: 2, watch: 5, flush: '1s' } : { settle: 1, watch: 20, flush: '10s' };
-  const result = { pace, scenes: [], skipped: [], start: {}, bytes: {} };
+  const result = { pace, scenes: [], skipped: [], bytes: {} };
   if (!found.some((b) => b.name === 'static')) result.skipped.push('static build: there is none (make dist)');
   result.without = await without(node, 8, pace.watch);
   for (const build of found) {
@@ -131,7 +109,6 @@ async function measure({ smoke, node, log }) {
       log(`${build.name}: ${one[0]} workers at ${one[1]} Hz: helper ${mib(s.helper.private)} MiB private, ${number(s.helper.cpu)} % CPU`);
     }
     result.bytes[build.name] = fs.statSync(build.file).size;
-    result.start[build.name] = startToExec(build, smoke ? 10 : 60);
   }
   return result;
 }
@@ -159,11 +136,9 @@ function tables(r) {
   const workerRow = (name, x) => [name, mib(x.rss), mib(x.private), number(x.cpu, 3), number(x.wakeups, 2)];
   const idle = [workerRow(`without us, ${w.n} workers`, w),
     ...r.scenes.map((s) => workerRow(`${s.build}, ${s.n} workers at ${s.hz} Hz`, s.workers))];
-  const start = Object.entries(r.start).map(([name, d]) => [name, number(median(d)), number(quantile(d, 0.95)), d.length]);
   const out = [
     ['Helper and init', table(header, rows)],
     ['An idle worker (mean)', table(['', 'RSS MiB', 'private MiB', 'CPU %', 'wake-ups/s'], idle)],
-    ['Start of `pillion run` to the application, beyond starting it directly (ms)', table(['build', 'median', '95 %', 'rounds'], start)],
   ];
   if (r.skipped.length) out.push(['Not measured', r.skipped.map((text) => `- ${text}`).join('\n')]);
   return out;
@@ -182,8 +157,6 @@ function budgets(r) {
       rows.push(budget(`helper, 8 workers at 1 Hz, private (${build})`, small.helper.private / 1024, build === 'static' ? 2.5 : 4, 'MiB'));
       if (build === 'static') rows.push(budget('helper, 8 workers at 1 Hz, RSS (static)', small.helper.rss / 1024, 6, 'MiB'));
       rows.push(budget(`helper, 8 workers at 1 Hz, CPU (${build})`, small.helper.cpu, 0.3, '% of a core'));
-      if (build === 'static') rows.push(budget('init, private (static)', small.init.private / 1024, 0.6, 'MiB'));
-      rows.push(budget(`init, wake-ups (${build})`, small.init.wakeups, 0, 'a second'));
       rows.push(budget(`idle worker at 1 Hz, wake-ups more (${build})`, small.workers.wakeups - r.without.wakeups, 3, 'a second'));
     }
     if (small && many1) {
@@ -193,7 +166,6 @@ function budgets(r) {
       rows.push(budget(`helper, 64 workers at 10 Hz, CPU (${build})`, big.helper.cpu, 5, '% of a core'));
       rows.push(budget(`64 workers at 10 Hz, samples lost (${build})`, sum(Object.values(big.lost)), 0, 'samples', { digits: 0 }));
     }
-    if (build === 'static') rows.push(budget('start to exec of the application, median (static)', median(r.start.static), 5, 'ms'));
   }
   return rows;
 }

@@ -69,11 +69,11 @@ function scenes(smoke, own) {
   ];
 }
 
-async function measure({ smoke, node, log }) {
+async function measure({ smoke, rounds, node, log }) {
   const why = load.missing();
   if (why) return { skipped: why, scenes: [] };
   const build = builds().find((b) => b.name === 'static') || builds()[0];
-  const pace = smoke ? { pairs: 2, seconds: 1, warm: 1 } : { pairs: 16, seconds: 2, warm: 4 };
+  const pace = smoke ? { pairs: 2, seconds: 1, warm: 1 } : { pairs: rounds || 14, seconds: 2, warm: 4 };
   const result = { build: build.name, pace, scenes: [], missing: nodes.list().filter((n) => !n.node).map((n) => n.reason) };
   for (const s of scenes(smoke, node)) {
     const r = await scene(build, s, pace);

@@ -3,7 +3,7 @@
 // run.js - the benchmarks: `make bench` (all, up to half an hour, writes docs/BENCHMARKS.md) and `make bench-smoke` (under three
 // minutes: that everything runs; its figures are for nobody).
 //
-//   node tests/bench/run.js [--smoke] [--write] [--parts footprint,oneprocess,compare,init] [--results FILE]
+//   node tests/bench/run.js [--smoke] [--write] [--parts footprint,oneprocess,compare,init] [--rounds N] [--results FILE]
 //
 // A part is a module { title, measure(options), tables(result), budgets(result), failures(result) }. Results are kept as JSON
 // (build/bench/results.json); --write makes the page from them, also from those of parts that were measured earlier. Ends with 1
@@ -19,7 +19,8 @@ const { ROOT, builds } = require('./lib/pillion');
 const proc = require('./lib/proc');
 const { table } = require('./lib/report');
 
-const PARTS = { footprint: './footprint', oneprocess: './oneprocess', compare: './compare', init: './inits' };
+const PARTS = { footprint: './footprint', oneprocess: './oneprocess', compare: './compare', init: './init' };
+const QUIET_LOAD = 1;
 const PAGE = path.join(ROOT, 'docs/BENCHMARKS.md');
 
 const args = process.argv.slice(2);
@@ -69,10 +70,18 @@ function page(results) {
     table(['machine', ''], [['processors', m.cpu], ['memory', m.memory], ['kernel', m.kernel], ['distribution', m.distribution],
       ['Node.js', m.node], ['load', m.wrk], ['program', sizes]]), '',
     '## Budgets', '', table(['what', 'budget', 'measured', ''], budgetRows(results)), ''];
-  for (const [name, r] of Object.entries(results.parts)) {
-    out.push(`## ${require(PARTS[name]).title}`, '',
-      `Measured ${r.at}, load average of the machine before ${r.loadBefore.join(' ')}, after ${r.loadAfter.join(' ')}.`, '',
-      ...sections(name, r.result));
+  for (const [name, file] of Object.entries(PARTS)) {
+    const r = results.parts[name];
+    out.push(`## ${require(file).title}`, '');
+    if (!r) {
+      out.push(`Not measured yet: \`node tests/bench/run.js --parts ${name} --write\`.`, '');
+      continue;
+    }
+    out.push(`Measured ${r.at} by \`node tests/bench/run.js --parts ${name}\`. Load average of the machine before: ` +
+      `${r.loadBefore.join(' ')}; after: ${r.loadAfter.join(' ')}.`);
+    // What ran before us fades from the first figure within a minute; ours is part of the second.
+    if (r.loadBefore[0] > QUIET_LOAD) out.push('**The machine was busy with other work: times, CPU and wake-ups are worse than on a quiet one.**');
+    out.push('', ...sections(name, r.result));
   }
   return `${out.join('\n').trimEnd()}\n`;
 }
@@ -101,12 +110,13 @@ async function main() {
     const part = require(PARTS[name]);
     log(`${part.title} …`);
     const loadBefore = proc.load();
-    const result = await part.measure({ smoke, node: process.execPath, log });
+    const result = await part.measure({ smoke, rounds: Number(option('--rounds', 0)), node: process.execPath, log });
     results.parts[name] = { at: `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`, loadBefore, loadAfter: proc.load(), result };
     bad.push(...part.failures(result).map((text) => `${name}: ${text}`));
     console.log(`## ${part.title}\n\n${sections(name, result).join('\n')}`);
     fs.writeFileSync(file, JSON.stringify(results, null, 1));
   }
+  if (smoke) console.log('Smoke: too few rounds to judge the budgets by.\n');
   console.log(`## Budgets\n\n${table(['what', 'budget', 'measured', ''], budgetRows(results))}\n`);
   if (flag('--write')) {
     fs.mkdirSync(path.dirname(PAGE), { recursive: true });

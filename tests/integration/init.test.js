@@ -130,8 +130,8 @@ for (const way of WAYS) {
     await h.waitFor('5,000 orphans', () => r.stdout.includes('ready'), 60000);
     const init = await initPid(r, way);
     assert.ok(childrenOf(init).length > 5000);
-    const app = childrenOf(init).find((p) => p.name === 'inittool' && p.start === Math.min(...childrenOf(init).filter((q) => q.name === 'inittool').map((q) => q.start)));
-    process.kill(app.pid, 'SIGUSR1');
+    const app = Number(fs.readFileSync(`/proc/${init}/task/${init}/children`, 'latin1').split(' ')[0]); // in order of birth
+    process.kill(app, 'SIGUSR1');
     await h.waitFor('they are released', () => r.stdout.includes('released'));
     const begin = Date.now();
     await h.waitFor('they are gone', () => childrenOf(init).length <= 2);
@@ -161,21 +161,27 @@ for (const way of WAYS) {
   });
 
   test(`P05 P65 the application's state is the one it has without us, ${way.name}`, opt, async (t) => {
-    // What /proc says of it, but for what must differ: pids, times, the terminal's groups.
-    const show = "grep -E '^(Umask|Groups|Uid|Gid|Sig(Blk|Ign|Cgt)|Shd|Cap|NoNewPrivs|Seccomp:|Cpus_allowed_list|THP)' /proc/self/status; cat /proc/self/oom_score_adj /proc/self/limits; ls /proc/self/fd | wc -l; pwd; ls -l /proc/self/fd | grep -c extra";
-    for (const sets of [['-', '-'], ['1,13,17,20,21,22', '10,12,14,40'], ['15,2', '17,15,2,1,64']]) {
+    // Directly, without a shell, which has a signal mask of its own mind.
+    const looks = [
+      ['grep', '-E', '^(Umask|Groups|Uid|Gid|Sig(Blk|Ign|Cgt)|Cap|NoNewPrivs|Seccomp:|Cpus_allowed_list|THP)', '/proc/self/status'],
+      ['cat', '/proc/self/limits', '/proc/self/oom_score_adj'], ['ls', '/proc/self/fd'], ['pwd'],
+    ];
+    for (const [ignored, blocked] of [['-', '-'], ['1,13,17,20,21,22', '10,12,14,40'], ['15,2', '17,15,2,1,64']]) {
       const dir = h.tempDir(t);
-      const shell = ['sh', '-c', `exec 7>${dir}/extra; ${show}`];
-      const with_ = [initTool(), 'with', ...sets];
-      const run = (before, command) => {
-        const r = spawnSync(before[0], [...before.slice(1), ...command], { cwd: dir, encoding: 'utf8', env: h.cleanEnv({ PILLION_RUNTIME_DIR: `${dir}/run`, PILLION_DATA_DIR: `${dir}/data`, PILLION_LOG: 'error' }) });
+      const extra = fs.openSync(path.join(dir, 'extra'), 'w'); // a descriptor that is passed on
+      const start = [...way.before, initTool(), 'with', ignored, blocked];
+      const run = (command) => {
+        const env = h.cleanEnv({ PILLION_RUNTIME_DIR: `${dir}/run`, PILLION_DATA_DIR: `${dir}/data`, PILLION_LOG: 'error' });
+        const r = spawnSync(start[0], [...start.slice(1), ...command], { cwd: dir, encoding: 'utf8', env, stdio: ['ignore', 'pipe', 'pipe', extra] });
         assert.strictEqual(r.status, 0, r.stderr);
         return r.stdout;
       };
-      const plain = run(way.before.length > 0 ? [...way.before, ...with_] : with_, shell);
-      const ours = run(way.before.length > 0 ? [...way.before, ...with_] : with_, [h.BIN, 'run', '--', ...shell]);
-      assert.strictEqual(ours, plain);
-      assert.match(plain, /SigBlk/);
+      for (const look of looks) {
+        const plain = run(look);
+        assert.strictEqual(run([h.BIN, 'run', '--', ...look]), plain);
+        if (look[0] === 'grep') assert.match(plain, blocked === '-' ? /SigBlk:\s+0+\n/ : /SigBlk:\s+0*[1-9a-f][0-9a-f]*\n/);
+      }
+      fs.closeSync(extra);
     }
   });
 
@@ -215,7 +221,7 @@ test('P01 the helper is killed again and again under load: the application does 
       await h.pause(5);
     }
   });
-  let slowest = 0;
+  const back = [];
   for (let i = 0; i < kills; i++) {
     const old = await h.waitFor('a helper', () => helperOf(r.pid));
     const begin = Date.now();
@@ -224,12 +230,14 @@ test('P01 the helper is killed again and again under load: the application does 
       const now = helperOf(r.pid);
       return now && now !== old && h.helperPid(r) === now && (await r.get('/healthz')).status === 200;
     }, 10000);
-    slowest = Math.max(slowest, Date.now() - begin);
+    back.push(Date.now() - begin);
   }
   on = false;
   await Promise.all(load);
   agent.destroy();
-  t.diagnostic(`${kills} kills, slowest return ${slowest} ms, ${answers} answers`);
+  back.sort((a, b) => a - b);
+  t.diagnostic(`${kills} kills, back after ${back[kills >> 1]} ms (median), ${back[kills - 1]} ms (most), ${answers} answers`);
+  assert.ok(back[kills >> 1] < 1000, 'back in a second; on a busy machine one or the other may take longer');
   assert.strictEqual(errors, 0);
   assert.ok(answers > kills);
   const still = processes().find((p) => p.pid === app.pid);
@@ -237,6 +245,19 @@ test('P01 the helper is killed again and again under load: the application does 
   process.kill(r.pid, 'SIGTERM');
   assert.strictEqual((await r.ended).code, 143);
   assert.strictEqual(JSON.parse(fs.readFileSync(path.join(r.data, 'exit.json'), 'utf8')).helper_restarts, kills);
+});
+
+test('-g: the whole process group is told, and nobody of it a second time', async (t) => {
+  const dir = h.tempDir(t);
+  const log = path.join(dir, 'log');
+  const tree = JSON.stringify([{ name: 'inside', seconds: 1 }, { name: 'outside', seconds: 0, detached: true }]);
+  const r = h.start(t, ['run', '-g', '--', NODE, path.join(h.APPS, 'slow_end.js'), 'main', '0.2', log, tree], { dir, env: ALONE });
+  await h.waitFor('all are up', () => fs.readFileSync(log, 'utf8').split(' up ').length === 4);
+  process.kill(r.pid, 'SIGTERM');
+  assert.deepStrictEqual(await r.ended, { code: 0, signal: null });
+  const events = fs.readFileSync(log, 'utf8').trim().split('\n').map((l) => l.split(' ').slice(0, 2).join(' ')).filter((e) => !e.endsWith(' up'));
+  assert.deepStrictEqual([...events].sort(), ['inside end', 'inside term', 'main end', 'main term', 'outside end', 'outside term']);
+  assert.ok(events.indexOf('inside term') < events.indexOf('main end'), 'at once, not when it is an orphan');
 });
 
 test('the helper ends when init is killed; the application goes on', async (t) => {

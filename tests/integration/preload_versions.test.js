@@ -6,8 +6,8 @@ const assert = require('node:assert/strict');
 const fs = require('node:fs');
 const http = require('node:http');
 const path = require('node:path');
-const { eachVersion, startPeer, startApp, runApp } = require('./lib/versions');
-const { tempDir, waitFor } = require('./lib/harness');
+const { switches, eachVersion, startPeer, startApp, runApp } = require('./lib/versions');
+const { pause, tempDir, waitFor } = require('./lib/harness');
 
 const get = (port, url, agent) => new Promise((resolve) => {
   http.get({ host: '127.0.0.1', port, path: url, agent: agent || false }, (rs) => {
@@ -50,7 +50,7 @@ eachVersion('P07 every form of program starts, ends by itself with its own code 
     { what: 'working directory that is gone', args: ['-e', 'require("fs").rmdirSync(process.cwd()); setTimeout(() => console.log("out"), 150)'], cwd: fs.mkdtempSync(path.join(dir, 'gone-')), out: 'out\n' },
   ];
   if (major >= 20) {
-    forms.push({ what: '--test', args: ['--test', file('t.test.js', 'require("node:test")("one", async () => { await new Promise((f) => setTimeout(f, 150)); })')], out: /pass 1\n/ });
+    forms.push({ what: '--test', args: ['--test', '--experimental-test-coverage', file('t.test.js', 'require("node:test")("one", async () => { await new Promise((f) => setTimeout(f, 150)); })')], out: /^(?=[^]*pass 1\n)(?=[^]*preload\.js +\| 100\.00)/ });
     // Node 20 does not let itself read what is only preloaded (22 does); there the directory must be allowed.
     const read = major === 20 ? [`--allow-fs-read=${peer.dir}/*`, `--allow-fs-read=${dir}/*`] : [];
     forms.push({ what: 'permission', args: [permission, ...read, file('p.js', 'setTimeout(() => console.log("out"), 150)')], out: 'out\n', err: major === 20 ? /Warning/ : undefined });
@@ -86,6 +86,10 @@ eachVersion('P12 what a serving process measures is true', async (t, node, major
 
   const agent = new http.Agent({ keepAlive: true, maxSockets: 4 });
   await Promise.all(Array.from({ length: 40 }, (_, i) => get(port, i % 4 ? '/after/30' : '/status/404', agent)));
+  const seen = worker.samples.length;
+  await peer.until('a sample after them', () => worker.samples.length > seen + 1);
+  assert.ok(Object.keys(agent.freeSockets).length > 0);
+  assert.equal(worker.last.get('pillion.http.server.active_requests'), 0, 'idle connections are no requests');
   const gone = http.get({ host: '127.0.0.1', port, path: '/never', agent: false }).on('error', () => {});
   await peer.until('a request in flight', () => worker.last.get('pillion.http.server.active_requests') === 1);
   gone.destroy();
@@ -132,6 +136,11 @@ eachVersion('P49 a blocked loop is in the first sample after it; the delay is me
     const late = await peer.until(`the delay of ${kind}`, () => worker.samples.slice(before).find((s) => s.get('nodejs.eventloop.delay.max') > 0.15));
     assert.ok(late.get('nodejs.eventloop.delay.max') < 20 && late.get('nodejs.eventloop.delay.p99') > 0, kind);
   }
+  await waitFor('the delay timer rests: 50 wake-ups a second less', async () => {
+    const before = switches(app.pid);
+    await pause(500);
+    return switches(app.pid) - before < 20;
+  });
   await peer.until('beats', () => worker.beats.length > 3);
   assert.ok(worker.beats.every((b, i) => i === 0 || b > worker.beats[i - 1]));
   assert.ok(worker.samples.slice(1).every((s) => s.get('nodejs.eventloop.delay.p99') >= 0), 'never unknown after the first');

@@ -164,8 +164,31 @@ static void test_workers_command(void **state) {
     assert_int_equal(mem_live(), 0);
 }
 
+/* P07: Node.js 20 ends when a --require is out of its permission model's reach. */
+static void test_p07_permission_model(void **state) {
+    const char *const plain[] = {"node", "a.js", NULL};
+    const char *const model[] = {"node", "--experimental-permission", "--allow-fs-read=/app",
+                                 "a.js", NULL};
+    const char *const all[] = {"node", "--experimental-permission", "--allow-fs-read=*", "a.js",
+                               NULL};
+    const char *const ours[] = {"node", "--allow-fs-read=/run/pillion/*",
+                                "--experimental-permission", "a.js", NULL};
+    const char *const later[] = {"node", "--permission", "a.js", NULL};
+    (void)state;
+
+    assert_false(node_options_forbid(plain, NULL, "/run/pillion"));
+    assert_true(node_options_forbid(model, NULL, "/run/pillion"));
+    assert_false(node_options_forbid(all, NULL, "/run/pillion"));
+    assert_false(node_options_forbid(ours, NULL, "/run/pillion"));
+    assert_false(node_options_forbid(later, NULL, "/run/pillion"));
+    assert_true(node_options_forbid(plain, "--experimental-permission", "/run/pillion"));
+    assert_false(
+        node_options_forbid(plain, "--experimental-permission --allow-fs-read=*", "/run/pillion"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_p07_permission_model),
         cmocka_unit_test(test_add),
         cmocka_unit_test(test_env),
         cmocka_unit_test(test_nested),

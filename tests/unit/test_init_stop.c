@@ -169,6 +169,26 @@ static void test_stop_main_first(void **state) {
     assert_int_equal(mem_live(), 0);
 }
 
+/* Both deadlines are over when we wake up, because we stood still ourselves: killed all the same, and the helper told. */
+static void test_stop_late(void **state) {
+    struct stop s;
+    pid_t helper = child(1), stubborn = child(0);
+
+    (void)state;
+    stop_init(&s, 10000);
+    stop_main_gone(&s, 0);
+    stop_step(&s, helper, 0);
+    stop_step(&s, helper, 60000);
+    assert_int_equal(WTERMSIG(wait_status(stubborn)), SIGKILL);
+    stop_step(&s, helper, 60001);
+    assert_int_equal(s.phase, STOP_FLUSH);
+    assert_int_equal(WEXITSTATUS(wait_status(helper)), 1);
+    stop_step(&s, 0, 60002);
+    assert_int_equal(s.phase, STOP_DONE);
+    stop_clear(&s);
+    assert_int_equal(mem_live(), 0);
+}
+
 static void test_stop_group(void **state) {
     struct stop s;
     pid_t told = child(2), other = child(1);
@@ -261,6 +281,7 @@ int main(void) {
         cmocka_unit_test(test_stop_in_order),
         cmocka_unit_test(test_stop_main_first),
         cmocka_unit_test(test_stop_group),
+        cmocka_unit_test(test_stop_late),
         cmocka_unit_test(test_backoff),
         cmocka_unit_test(test_helper_life),
         cmocka_unit_test(test_feed),

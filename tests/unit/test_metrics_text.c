@@ -1,4 +1,5 @@
-/* The Prometheus page: names, labels, grouping, caps, memory. promtool looks at it in tests/integration/status.test.js. */
+/* The Prometheus page: names, labels, grouping, caps, memory. promtool looks at it in
+ * tests/integration/status.test.js. */
 #include "agent/metrics_text.h"
 
 #include <errno.h>
@@ -100,7 +101,7 @@ static struct worker *add_worker(pid_t pid, unsigned thread, size_t more) {
 
     assert_int_equal(workers_add(t.workers, &w, pid, 4242, thread), 0);
     assert_int_equal(proc_schema(&outside), 0);
-    assert_int_equal(worker_set_layout(w, inside, outside), 0);
+    assert_int_equal(worker_set_layout(t.workers, w, inside, outside), 0);
     schema_unref(inside);
     schema_unref(outside);
     for (size_t i = 0; i < ARRAY_LEN(values) + more; i++)
@@ -231,7 +232,7 @@ static void test_hostile_names(void **state) {
     add_field(s, "app.x", "worker", "10:4242", "1", FIELD_GAUGE);
     add_field(s, "pillion.workers", "state", "live", "1", FIELD_GAUGE);
     assert_int_equal(proc_schema(&outside), 0);
-    assert_int_equal(worker_set_layout(w, s, outside), 0);
+    assert_int_equal(worker_set_layout(t.workers, w, s, outside), 0);
     schema_unref(s);
     schema_unref(outside);
     w->role = "worker";

@@ -533,6 +533,6 @@ int main(void) {
     /* What a failed test leaves mounted goes with this process. Without the right to it nothing is
      * mounted. */
     if (unshare(CLONE_NEWNS) == 0)
-        (void)mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
+        (void)mount("none", "/", "none", MS_REC | MS_PRIVATE, "");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,11 +41,11 @@ static struct worker *add(struct workers *ws, pid_t pid, uint64_t start, uint32_
     return w;
 }
 
-static void lay_out(struct worker *w) {
+static void lay_out(const struct workers *ws, struct worker *w) {
     struct schema *inside = worker_layout(), *outside;
 
     assert_int_equal(proc_schema(&outside), 0);
-    assert_int_equal(worker_set_layout(w, inside, outside), 0);
+    assert_int_equal(worker_set_layout(ws, w, inside, outside), 0);
     schema_unref(inside);
     schema_unref(outside);
 }
@@ -80,8 +80,8 @@ static void test_workers_with_the_same_fields_share_a_layout(void **state) {
     assert_int_equal(workers_new(&ws), 0);
     a = add(ws, 1, 1, 0);
     b = add(ws, 2, 1, 0);
-    lay_out(a);
-    lay_out(b);
+    lay_out(ws, a);
+    lay_out(ws, b);
     assert_ptr_equal(a->schema, b->schema);
     assert_int_equal(a->n_inside, 6);
     assert_int_equal(a->outside_slot[PROC_CPU_USER], 0);
@@ -98,7 +98,7 @@ static void test_p48_what_both_know(void **state) {
 
     assert_int_equal(workers_new(&ws), 0);
     w = add(ws, 1, 1, 0);
-    lay_out(w);
+    lay_out(ws, w);
     set(v, 1.98, 4096);
     worker_set_outside(w, v);
     assert_true(worker_value(w, USER) == 1.98); /* the worker has not spoken */
@@ -125,7 +125,7 @@ static void test_old_numbers_are_forgotten(void **state) {
 
     assert_int_equal(workers_new(&ws), 0);
     w = add(ws, 1, 1, 0);
-    lay_out(w);
+    lay_out(ws, w);
     for (size_t i = 0; i < w->n_inside; i++)
         w->values[i] = 5;
     worker_forget_inside(w);
@@ -153,7 +153,7 @@ static void test_p61_a_field_that_is_not_its_own(void **state) {
     assert_int_equal(
         schema_add(s, "process.memory.usage", NULL, 0, "By", FIELD_HISTOGRAM, bounds, 1), 0);
     assert_int_equal(proc_schema(&outside), 0);
-    assert_int_equal(worker_set_layout(w, s, outside), -EINVAL);
+    assert_int_equal(worker_set_layout(ws, w, s, outside), -EINVAL);
     schema_unref(s);
     schema_unref(outside);
     workers_free(ws);
@@ -162,7 +162,8 @@ static void test_p61_a_field_that_is_not_its_own(void **state) {
 
 static void test_p11_every_allocation_fails(void **state) {
     struct schema *inside = worker_layout(), *outside;
-    int rc, passed = 0; /* a failure that is survived (a layout that is not shared) is a pass, too */
+    int rc,
+        passed = 0; /* a failure that is survived (a layout that is not shared) is a pass, too */
     (void)state;
 
     assert_int_equal(proc_schema(&outside), 0);
@@ -175,7 +176,7 @@ static void test_p11_every_allocation_fails(void **state) {
         if (rc == 0)
             rc = workers_add(ws, &w, 1, 1, 0);
         if (rc == 0)
-            rc = worker_set_layout(w, inside, outside);
+            rc = worker_set_layout(ws, w, inside, outside);
         mem_fail_only(0);
         assert_true(rc == 0 || rc == -ENOMEM);
         passed = rc == 0 ? passed + 1 : 0;

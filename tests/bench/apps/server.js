@@ -47,7 +47,9 @@ function primary() {
   if (extra === 'xprofiler') startXprofiler();
   if (extra !== 'prom-client') return;
   const registry = new (load('prom-client').AggregatorRegistry)();
-  http.createServer(async (rq, rs) => rs.end(await registry.clusterMetrics())).listen(port + 1, '127.0.0.1');
+  http.createServer((rq, rs) => {
+    registry.clusterMetrics().then((text) => rs.end(text), () => rs.writeHead(503).end()); // busy workers: it gives up after 5 s
+  }).listen(port + 1, '127.0.0.1');
 }
 
 function worker() {

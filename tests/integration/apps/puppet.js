@@ -24,6 +24,7 @@ const actions = {
     again();
   },
   allocate: (mib) => { (globalThis.kept ??= []).push(Array.from({ length: Number(mib) * 16384 }, (_, i) => ({ i }))); },
+  buffer: (bytes) => { (globalThis.kept ??= []).push(Buffer.alloc(Number(bytes), 1)); },
   title: (text) => { process.title = text; },
 };
 

@@ -2,6 +2,7 @@
 // versions.js - tests on each Node.js version of tests/nodes.js, and short runs of Node with the preload.
 
 const { spawn } = require('node:child_process');
+const fs = require('node:fs');
 const path = require('node:path');
 const { test } = require('node:test');
 const { APPS, Running, cleanEnv, defer, tempDir } = require('./harness');
@@ -10,9 +11,10 @@ const nodes = require('../../nodes');
 
 const versions = nodes.list();
 
-// One test for each version, two at a time; those that are not in the cache are skipped with the reason. fn(t, node, major)
-function eachVersion(name, fn) {
-  test(name, { concurrency: 2 }, (all) => Promise.all(versions.map((v) => (
+// One test for each version; those that are not in the cache are skipped with the reason. fn(t, node, major). Two at a time, more
+// for those that mostly wait.
+function eachVersion(name, fn, concurrency = 2) {
+  test(name, { concurrency }, (all) => Promise.all(versions.map((v) => (
     all.test(`${name} [Node ${v.major}]`, { skip: v.node ? false : v.reason }, (t) => fn(t, v.node, v.major))))));
 }
 
@@ -48,4 +50,10 @@ async function runApp(t, node, args, peer, options) {
   return { ...end, stdout: app.stdout, stderr: app.stderr, pid: app.pid };
 }
 
-module.exports = { versions, eachVersion, startPeer, startApp, runApp };
+// How often its threads have gone to sleep so far: its wake-ups.
+function switches(pid) {
+  return fs.readdirSync(`/proc/${pid}/task`).reduce((sum, tid) => (
+    sum + Number(/\nvoluntary_ctxt_switches:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/task/${tid}/status`, 'utf8'))[1])), 0);
+}
+
+module.exports = { versions, switches, eachVersion, startPeer, startApp, runApp };
