@@ -79,8 +79,8 @@ const struct option config_options[] = {
      "variables hold as well",
      AT(registry), 0, 0, NULL, OPTION_REGISTRY, false, false},
     {"PILLION_ADVERTISE", "found", "found, HOST, HOST:PORT, :PORT or [IPV6]:PORT",
-     "Address given to the registry; found: `POD_IP`, else this container's own on the way to the registry. This version serves "
-     "no command port: a port is registered only where it is given here, and the meta `commands` is `none`",
+     "Address given to the registry; found: `POD_IP`, else this container's own on the way to the registry; as this version serves "
+     "no command port, a port is registered only where it is given here, and the meta `commands` is `none`",
      AT(advertise), 0, 0, NULL, OPTION_ADVERTISE, false, false},
     {"PILLION_BLOCKED_AFTER", "2s", "500ms to 10m", "An event loop that has not turned for so long is called blocked",
      AT(blocked_after_ms), 500, 10 * MINUTE, NULL, OPTION_DURATION, false, false},

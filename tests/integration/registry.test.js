@@ -7,7 +7,7 @@ const dgram = require('node:dgram');
 const fs = require('node:fs');
 const net = require('node:net');
 const path = require('node:path');
-const { test } = require('node:test');
+const { describe, test } = require('node:test');
 const { APPS, BIN, cleanEnv, defer, pause, start, startHelper, startNode, startRun, tempDir, waitFor } = require('./lib/harness');
 const { FakeConsul, FakeEureka, FakeServer, hubOrder, quickBoth, quickInstance, spread } = require('./lib/registry');
 
@@ -44,6 +44,8 @@ function keyAndCertificate(dir, name, { days = '2', host = 'localhost' } = {}) {
   return { key, cert };
 }
 
+// They mostly wait, for minutes that were promised: side by side.
+describe('registry', { concurrency: 8 }, () => {
 test('P40 one entry per container, passing from the first moment, whose meta follows the workers', async (t) => {
   const consul = await fakeConsul(t);
   const run = await startRun(t, [process.execPath, path.join(APPS, 'cluster.js')], { env: env(at(consul), { PILLION_ADVERTISE: '10.1.2.3:7468' }) });
@@ -161,7 +163,8 @@ test('P44 a clean stop takes the entry out within a second', async (t) => {
 
 test('P44 the entry goes when the application begins to stop, not when it has', async (t) => {
   const consul = await fakeConsul(t);
-  const run = await startRun(t, [process.execPath, '-e', 'process.on("SIGTERM", () => setTimeout(() => process.exit(0), 4000)); setInterval(() => {}, 1e6)'], { env: env(at(consul)) });
+  const run = await startRun(t, [process.execPath, '-e', 'process.on("SIGTERM", () => setTimeout(() => process.exit(0), 4000)); console.log("up"); setInterval(() => {}, 1e6)'], { env: env(at(consul)) });
+  await waitFor('the application is up', () => run.stdout.includes('up'));
   await waitState(run, 'registered');
   run.signal('SIGTERM');
   await waitFor('gone from the registry', () => consul.services.size === 0, 5000);
@@ -441,4 +444,5 @@ test('P40 Consul\'s own variables: CONSUL_HTTP_ADDR, namespace, partition', asyn
   assert.strictEqual(rq.query.get('ns'), 'team a');
   assert.strictEqual(rq.query.get('partition'), 'p1');
   assert.strictEqual(rq.headers.authorization, `Basic ${Buffer.from('u:p').toString('base64')}`);
+});
 });

@@ -247,7 +247,7 @@ test('an honest repeat after the collector was away: everything arrives', async 
   for (const r of received(server, 'metrics').flatMap((x) => x.resourceMetrics)) {
     const worker = attributes(r.resource.attributes)['pillion.worker'];
     const time = r.scopeMetrics[0].metrics[0];
-    const point = (time.sum ?? time.gauge).dataPoints[0];
+    const point = (time.sum ?? time.gauge ?? time.histogram).dataPoints[0];
     if (worker) workers.set(worker, [...(workers.get(worker) ?? []), Number(BigInt(point.timeUnixNano) / 1000000n)]);
   }
   for (const [worker, times] of workers) {
