@@ -63,7 +63,9 @@ int pipeline_init(struct pipeline *p, const struct config *config, struct worker
                            .workers = workers,
                            .proc_fd = open_proc(),
                            .root_fd = -1,
-                           .oom_kills = NAN};
+
+                           .oom_kills = NAN,
+                           .oom_kills_older = NAN};
     buf_init(&p->record, RECORD_BYTES);
     acks_init(&p->acks);
     events_init(&p->events, NULL);

@@ -42,7 +42,8 @@ struct pipeline {
     uint64_t point_ms;     /* the last points of history */
     bool memory_alarm;
     uint64_t log_blocked, log_exits;
-    double oom_kills; /* of the container when last looked, NaN not known */
+    double oom_kills;       /* of the container when last looked, NaN not known */
+    double oom_kills_older; /* a reading before */
 };
 
 /* What the agent knows of a worker beyond its numbers. Owned by worker->owner. */

@@ -108,7 +108,8 @@ void watcher_heard(struct ride *r, uint64_t now_ms) {
 void watcher_disconnected(struct ride *r, uint64_t now_ms) {
     r->connection = NULL;
     r->closed_ms = now_ms;
-    r->oom_kills_before = r->pipeline->oom_kills;
+    /* Not the newest reading: a large process takes a while to end, and it may have been counted in between already. */
+    r->oom_kills_before = r->pipeline->oom_kills_older;
 }
 
 /* --- gone, and why --- */
@@ -329,6 +330,8 @@ static void container_turn(struct pipeline *p, uint64_t now_ms) {
         return;
     read_container(p);
     cgroup_rates(p->container_ms != 0 ? &before : NULL, &p->container);
+    p->oom_kills_older =
+        isnan(p->oom_kills) ? p->container.values[CGROUP_MEMORY_OOM_KILLS] : p->oom_kills;
     p->oom_kills = p->container.values[CGROUP_MEMORY_OOM_KILLS];
     used = p->container.values[CGROUP_MEMORY_WORKING_SET];
     limit = p->container.values[CGROUP_MEMORY_LIMIT];
