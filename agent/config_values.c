@@ -86,7 +86,7 @@ static const char *after_remote_scheme(const char *item) {
 
 static bool sink_known(const char *item) {
     const char *address = after_remote_scheme(item);
-    struct url url;
+    struct url url = {0}; /* url_parse leaves it alone on error */
 
     if (address != NULL) {
         bool good = url_parse(&url, address) == 0;
