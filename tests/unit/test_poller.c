@@ -1,4 +1,4 @@
-/* The descriptors of a crowd behind one: all are served, in a burst or alone; who is removed is not called. */
+/* P70: The descriptors of a crowd behind one: all are served, in a burst or alone; who is removed is not called. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
