@@ -26,7 +26,7 @@ struct parcel {
     struct parcel *next;
     uint64_t seq;
     struct batch *batch; /* NULL once dropped */
-    unsigned todo;       /* lanes that have not come by */
+    unsigned to_come;    /* lanes that have not come by */
     unsigned sending;    /* lanes that are busy with it */
     bool dropped;
     int rc;
@@ -105,7 +105,7 @@ static void settle(struct outbox *o) {
     if (o->settling)
         return;
     o->settling = true;
-    while (o->first != NULL && o->first->todo == 0) {
+    while (o->first != NULL && o->first->to_come == 0) {
         struct parcel *p = o->first;
 
         o->first = p->next;
@@ -139,7 +139,7 @@ static void skip_dropped(struct lane *l) {
 static void leave(struct lane *l) {
     struct parcel *p = l->at;
 
-    p->todo--;
+    p->to_come--;
     l->at = p->next;
     skip_dropped(l);
 }
@@ -157,7 +157,7 @@ static void drop(struct outbox *o, struct parcel *p, int rc) {
             o->lanes[i].dropped++;
     release_batch(o, p);
     p->dropped = true;
-    p->todo = 0;
+    p->to_come = 0;
     p->rc = rc;
     for (unsigned i = 0; i < o->n_lanes; i++)
         skip_dropped(&o->lanes[i]);
@@ -169,7 +169,7 @@ static void enforce_cap(struct outbox *o) {
     uint64_t dropped = 0, seq = 0;
 
     for (struct parcel *p = o->first; p != o->last && o->bytes > LIMIT_BACKLOG_BYTES; p = p->next) {
-        if (p->todo == 0 || p->sending > 0)
+        if (p->to_come == 0 || p->sending > 0)
             continue;
         seq = p->seq;
         dropped++;
@@ -185,7 +185,7 @@ void outbox_put(struct outbox *o, struct parcel *p, struct batch *batch, int rc)
     p->next = NULL;
     p->rc = rc;
     p->dropped = rc != 0;
-    p->todo = rc != 0 ? 0 : o->n_lanes;
+    p->to_come = rc != 0 ? 0 : o->n_lanes;
     if (rc != 0)
         counter_add(COUNTER_BATCHES_DROPPED, 1);
     if (o->last != NULL)
@@ -198,7 +198,7 @@ void outbox_put(struct outbox *o, struct parcel *p, struct batch *batch, int rc)
         if (o->lanes[i].at == NULL)
             o->lanes[i].at = p;
     enforce_cap(o);
-    if (o->first->todo == 0)
+    if (o->first->to_come == 0)
         settle_later(o);
     for (unsigned i = 0; i < o->n_lanes; i++)
         pump(&o->lanes[i]);
@@ -333,7 +333,7 @@ int outbox_start(struct outbox *o) {
 /* The last act: nothing is open or under way. */
 static void finish_close(struct outbox *o) {
     for (struct parcel *p = o->first; p != NULL; p = p->next)
-        if (p->todo > 0)
+        if (p->to_come > 0)
             drop(o, p, -ECANCELED);
     settle(o);
     for (unsigned i = 0; i < o->n_lanes; i++)
