@@ -1,7 +1,7 @@
 'use strict';
 // compare.js - one clustered application in turn alone, with us, and with what people use today; each round runs every variant
 // once, so that what drifts on the machine is in all of them. Throughput and latency are those of separate processes, which on
-// a shared machine differ by some per cent between two equal ones: the interval says so. oneprocess.js looks closer at ours.
+// a shared machine differ by some per cent between two equal ones: the interval says so. sidebyside.js looks closer at ours.
 
 const http = require('node:http');
 const fs = require('node:fs');

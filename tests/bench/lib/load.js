@@ -20,7 +20,7 @@ function missing() {
 
 const UNITS = { us: 1e-3, ms: 1, s: 1e3, m: 6e4 };
 
-// { rps, p50, p99 (ms), errors }
+// { requests, rps, p50, p99 (ms), errors }
 function wrk(url, seconds, connections = 32) {
   const args = ['-c', LOAD_CORE, 'wrk', '-t1', `-c${connections}`, `-d${seconds}s`, '--latency', url];
   return new Promise((resolve, reject) => {
@@ -33,6 +33,7 @@ function wrk(url, seconds, connections = 32) {
       const bad = /Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)/.exec(out);
       const status = /Non-2xx or 3xx responses: (\d+)/.exec(out);
       resolve({
+        requests: Number(/(\d+) requests in/.exec(out)[1]),
         rps: Number(/Requests\/sec:\s+([0-9.]+)/.exec(out)[1]),
         p50: ms(50),
         p99: ms(99),

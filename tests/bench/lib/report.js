@@ -13,14 +13,17 @@ function table(header, rows) {
   return [line(cells[0]), `| ${width.map((w) => '-'.repeat(w)).join(' | ')} |`, ...cells.slice(1).map(line)].join('\n');
 }
 
-// One promise with its budget: met or missed; with an interval (half its width) only where all of it lies on one side, else what
-// the mean says, and that the noise of this run is wider than that.
-function budget(what, value, limit, unit, { digits = 2, half = 0 } = {}) {
+// The median of paired differences with its interval.
+const middle = (ci) => (Number.isFinite(ci.low) ? `${signed(ci.median)} % (${signed(ci.low)} … ${signed(ci.high)})` : `${signed(ci.median)} % (?)`);
+
+// One promise with its budget: met or missed; with an interval { low, high } only where all of it lies on one side, else what the
+// figure itself says, and that the noise of this run is wider than that.
+function budget(what, value, limit, unit, { digits = 2, low = value, high = value } = {}) {
   if (value === null || value === undefined || Number.isNaN(value)) return [what, `≤ ${limit} ${unit}`, 'n/a', 'not measured'];
-  const shown = `${number(value, digits)}${half ? ` ± ${Number.isFinite(half) ? number(half, digits) : '?'}` : ''} ${unit}`;
+  const range = low === high ? '' : Number.isFinite(low) ? ` (${number(low, digits)} … ${number(high, digits)})` : ' (?)';
   const verdict = value <= limit ? 'met' : 'MISSED';
-  const sure = value + half <= limit || value - half > limit;
-  return [what, `≤ ${limit} ${unit}`, shown, sure ? verdict : `${verdict} by the mean, within noise`];
+  const sure = high <= limit || low > limit;
+  return [what, `≤ ${limit} ${unit}`, `${number(value, digits)}${range} ${unit}`, sure ? verdict : `${verdict} by the median, within noise`];
 }
 
-module.exports = { number, mib, signed, percent, table, budget };
+module.exports = { number, mib, signed, percent, middle, table, budget };

@@ -35,13 +35,22 @@ function interval(a) {
   return { n: a.length, mean: mean(a), half: a.length < 2 ? Infinity : (t95(a.length - 1) * deviation(a)) / Math.sqrt(a.length) };
 }
 
-// Relative paired difference with/without - 1, in per cent. Pairs that differ by more than `outlier` times the median absolute
-// deviation from the median are counted and stay in: a machine that is shared makes them, and throwing them away would flatter.
+// Relative paired differences with/without - 1, in per cent: mean and interval, the median with its own 95 % interval, and how many
+// differ by more than `outlier` times the median absolute deviation. Those stay in: a machine that is shared makes them, and
+// throwing them away would flatter. The median's interval goes by rank (binomial, normal approximation) and so bears them.
 function pairedPercent(without, withUs, outlier = 5) {
   const d = without.map((w, i) => (withUs[i] / w - 1) * 100);
   const m = median(d);
   const mad = median(d.map((x) => Math.abs(x - m))) || 1e-9;
-  return { ...interval(d), median: m, outliers: d.filter((x) => Math.abs(x - m) > outlier * 1.4826 * mad).length };
+  return { ...interval(d), median: m, ...ranks(d), outliers: d.filter((x) => Math.abs(x - m) > outlier * 1.4826 * mad).length };
+}
+
+// { low, high } of the median; infinite where there are too few values for any interval at 95 %.
+function ranks(a) {
+  if (a.length < 6) return { low: -Infinity, high: Infinity };
+  const s = [...a].sort((x, y) => x - y);
+  const k = Math.max(0, Math.floor((s.length - 1.96 * Math.sqrt(s.length)) / 2 - 0.5));
+  return { low: s[k], high: s[s.length - 1 - k] };
 }
 
 module.exports = { sum, mean, median, quantile, deviation, t95, interval, pairedPercent };
