@@ -1,7 +1,7 @@
 # Pillion. `make help` lists what there is.
 #
 # CC CFLAGS CPPFLAGS LDFLAGS LDLIBS PREFIX DESTDIR belong to whoever packages this; what the project itself needs is added
-# with other names. MODE=release|asan|tsan|cov|fuzz chooses the build, WERROR=1 makes warnings errors.
+# with other names. MODE=release|asan|tsan|cov|fuzz|fault chooses the build, WERROR=1 makes warnings errors.
 
 MODE ?= release
 B := build/$(MODE)
@@ -33,13 +33,16 @@ P_LDFLAGS += --coverage
 else ifeq ($(MODE),fuzz)
 P_CFLAGS += -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 P_LDFLAGS += -fsanitize=address,undefined
+else ifeq ($(MODE),fault)
+# For tests only: FAULT_POINT=<name>:<n> kills the helper at this place (uploader/spool/fault.h).
+P_CPPFLAGS += -D_FORTIFY_SOURCE=2 -DPILLION_FAULTS
 else ifeq ($(MODE),static)
 # Called by packaging/static/build.sh with the compiler and the libraries of its sysroot.
 P_CPPFLAGS += -DPILLION_STATIC
 P_CFLAGS += -fno-semantic-interposition
 P_LDFLAGS := -static-pie -Wl,-z,pack-relative-relocs -Wl,-z,relro,-z,now -Wl,--gc-sections
 else
-$(error MODE=$(MODE) is not known; there are release, asan, tsan, cov, fuzz and static)
+$(error MODE=$(MODE) is not known; there are release, asan, tsan, cov, fuzz, fault and static)
 endif
 # What a sanitizer puts in between makes gcc warn of things that are not there: not in those modes.
 ifeq ($(WERROR)$(filter asan tsan cov fuzz,$(MODE)),1)
@@ -91,6 +94,7 @@ $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(LIB_OBJECTS)
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 AGAIN := $(MAKE) --no-print-directory -j$(JOBS)
 FUZZ_DIR ?= build/fuzz
+FAULT_DIR ?= build/fault
 COV_DIR ?= build/cov
 
 .PHONY: deps
@@ -107,7 +111,8 @@ demo: ## a clustered app under load, seen through pillion; installs what is miss
 test: ## all tests; installs what is missing; the last line sums up
 	@packaging/deps.sh build test
 	@$(AGAIN) test-programs
-	@B=$(B) tests/run unit integration
+	@$(AGAIN) MODE=fault B=$(FAULT_DIR) all
+	@B=$(B) FAULT_DIR=$(FAULT_DIR) tests/run unit integration
 
 .PHONY: unit
 unit: ## the unit tests alone
@@ -117,7 +122,20 @@ unit: ## the unit tests alone
 .PHONY: integration
 integration: ## the integration tests alone
 	@$(AGAIN) all
-	@B=$(B) tests/run integration
+	@$(AGAIN) MODE=fault B=$(FAULT_DIR) all
+	@B=$(B) FAULT_DIR=$(FAULT_DIR) tests/run integration
+
+.PHONY: test-services
+test-services: ## against real Consul, Eureka, OpenSearch, Elasticsearch, OpenTelemetry Collector, built once into a cache
+	@packaging/deps.sh build test services
+	@$(AGAIN) all
+	@B=$(B) tests/run services
+
+.PHONY: chaos
+chaos: ## 1,000 kills at random and 20 at each fault point, with an oracle: missing 0, foreign 0, corrupt 0
+	@$(AGAIN) MODE=fault B=$(FAULT_DIR) all
+	@CHAOS_KILLS=$${CHAOS_KILLS:-1000} CHAOS_FAULTS=$${CHAOS_FAULTS:-20} PILLION_FAULT_BIN=$(abspath $(FAULT_DIR))/pillion \
+		node --test tests/integration/spool.test.js
 
 .PHONY: test-programs
 test-programs: all $(UNIT_TESTS)

@@ -25,12 +25,15 @@
 #include "agent/initfeed.h"
 #include "agent/metrics_text.h"
 #include "agent/pipeline.h"
+#include "agent/registrar.h"
 #include "agent/rundir.h"
 #include "agent/status.h"
 #include "agent/warnings.h"
 #include "agent/watcher.h"
 #include "ipc/http.h"
 #include "ipc/server.h"
+#include "uploader/http.h"
+#include "uploader/uploader.h"
 
 #define WHY_BYTES      1024
 #define HOUSEKEEP_MS   2000
@@ -47,6 +50,8 @@ struct agent {
     struct workers *workers;
     struct pipeline pipeline;
     struct uploader *uploader;
+    struct http *outward;        /* connections of the sinks; NULL: all are local */
+    struct registrar *registrar; /* NULL: there is no registry */
     struct ipc_server *ipc;
     struct http_server *http;
     struct status status;
@@ -62,14 +67,26 @@ struct agent {
 
 /* --- stopping --- */
 
-static void on_uploader_closed(void *arg) {
+static void on_registrar_closed(void *arg) {
     (void)arg;
+}
+
+static void on_outward_closed(void *arg) {
+    (void)arg;
+}
+
+static void on_uploader_closed(void *arg) {
+    struct agent *a = arg;
+
+    registrar_close(a->registrar, on_registrar_closed, NULL);
+    if (a->outward != NULL)
+        http_close(a->outward, on_outward_closed, NULL);
 }
 
 static void on_server_closed(void *arg) {
     struct agent *a = arg;
 
-    uploader_close(a->uploader, on_uploader_closed, NULL);
+    uploader_close(a->uploader, on_uploader_closed, a);
 }
 
 static void on_http_closed(void *arg) {
@@ -101,6 +118,7 @@ static void stop(struct agent *a, const char *why) {
     if (a->deadline_ms == 0)
         a->deadline_ms = uv_now(&a->loop) + budget;
     (void)uv_timer_stop(&a->tick);
+    registrar_leave(a->registrar);
     uploader_stop(a->uploader, a->deadline_ms, on_flushed, a);
 }
 
@@ -123,6 +141,8 @@ static void on_init_stopping(void *arg, uint64_t left_ms) {
 
     a->deadline_ms =
         uv_now(&a->loop) + (left_ms > STOP_LEAST_MS ? left_ms - STOP_LEAST_MS / 2 : STOP_LEAST_MS);
+    registrar_leave(
+        a->registrar); /* the application has begun to end: nobody should come any more */
 }
 
 static const struct initfeed_callbacks feed_callbacks = {
@@ -153,6 +173,7 @@ static void on_tick(uv_timer_t *timer) {
     uint64_t now = clock_mono_ms();
 
     watcher_tick(&a->pipeline, now);
+    registrar_tick(a->registrar, a->workers, now);
     if (now - a->housekept_ms < HOUSEKEEP_MS)
         return;
     a->housekept_ms = now;
@@ -190,6 +211,7 @@ static void fill_status(struct agent *a, char *const *env) {
         .started_mono_ms = clock_mono_ms(),
         .workers = a->workers,
         .uploader = a->uploader,
+        .registrar = a->registrar,
         .container_schema = a->pipeline.container_schema,
         .container_values = a->pipeline.container.values,
         .container_layout = cgroup_layout_name(
@@ -215,6 +237,14 @@ static int start_timer(struct agent *a) {
     return rc == 0 ? uv_timer_start(&a->tick, on_tick, 0, every) : rc;
 }
 
+static int start_outward(struct agent *a, struct buf *why) {
+    struct http_tls tls = {.ca_file = a->config.ca_file,
+                           .cert_file = a->config.cert_file,
+                           .key_file = a->config.key_file};
+
+    return sink_list_is_remote(a->config.sink) ? http_new(&a->outward, &a->loop, &tls, why) : 0;
+}
+
 static int start_uploader(struct agent *a, struct buf *why) {
     struct uploader_options options = {
         .app = a->app,
@@ -224,9 +254,16 @@ static int start_uploader(struct agent *a, struct buf *why) {
         .data_dir = a->config.data_dir,
         .flush_interval_ms = a->config.flush_interval_ms,
         .batch_max_bytes = a->config.batch_max_bytes,
+        .spool_max_bytes = a->config.spool_max_bytes,
+        .spool_sync_ms = a->config.spool_sync_ms,
+        .hubs = registrar_hubs(a->registrar),
+        .token = a->config.sink_token,
     };
-    int rc = uploader_new(&a->uploader, &a->loop, &options, pipeline_on_kept, &a->pipeline, why);
+    int rc = start_outward(a, why);
 
+    options.http = a->outward;
+    if (rc == 0)
+        rc = uploader_new(&a->uploader, &a->loop, &options, pipeline_on_kept, &a->pipeline, why);
     if (rc == 0)
         rc = uploader_start(a->uploader);
     if (rc == 0)
@@ -273,6 +310,8 @@ static int start(struct agent *a, char *const *env, struct buf *why) {
     if (rc == 0)
         rc = pipeline_init(&a->pipeline, &a->config, a->workers);
     if (rc == 0)
+        rc = registrar_new(&a->registrar, &a->loop, &a->config, env, a->app, why);
+    if (rc == 0)
         rc = start_uploader(a, why);
     if (rc == 0)
         rc = metrics_text_new(&a->status.metrics_text);
@@ -286,6 +325,10 @@ static int start(struct agent *a, char *const *env, struct buf *why) {
         rc = start_signal(a, &a->intr, SIGINT);
     if (rc == 0)
         rc = start_timer(a);
+    if (rc == 0) {
+        registrar_tick(a->registrar, a->workers, clock_mono_ms());
+        rc = registrar_start(a->registrar);
+    }
     if (rc == 0)
         start_feed(a);
     return rc;
@@ -313,7 +356,7 @@ static int run(struct agent *a, char *const *env) {
         log_error("cannot start: %s", why.len > 0 ? why.data : strerror(-rc));
         rundir_note_error(&a->config, why.len > 0 ? why.data : strerror(-rc));
         buf_clear(&why);
-        return rc == -EINVAL ? EX_CONFIG : EX_OSERR;
+        return rc == -EINVAL ? EX_CONFIG : rc == -EBUSY ? EX_UNAVAILABLE : EX_OSERR;
     }
     rundir_note_error(&a->config, NULL);
     log_info("pillion " PILLION_VERSION " rides beside %s; see `pillion status` (%s)", a->app,

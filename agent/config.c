@@ -1,7 +1,8 @@
 /* config.c - the configuration table and its reader. See config.h for who owns what.
  *
  * One pass over the environment: each PILLION_* name is looked up in the table and its value parsed by the row's kind
- * (config_values.c). The first mistake becomes the line for people, further ones are counted. Nothing here touches the file system but for access(2). */
+ * (config_values.c). The first mistake becomes the line for people, further ones are counted. Nothing here touches the file system but for access(2) and the files
+ * that hold a value (NAME_FILE). */
 #include "agent/config.h"
 
 #include <ctype.h>
@@ -19,7 +20,8 @@
 #define SHOW_BYTES 100 /* of a value in an error line */
 /* The longest name that is put behind the runtime directory is "/workers.sock". */
 #define RUNTIME_DIR_BYTES (sizeof(((struct sockaddr_un *)NULL)->sun_path) - sizeof("/workers.sock"))
-#define NEAR              3 /* edit distance up to which a name is taken for a misspelt one */
+#define VALUE_FILE_BYTES  16384 /* of a file that holds a value */
+#define NEAR              3     /* edit distance up to which a name is taken for a misspelt one */
 
 #define KIB        1024u
 #define MIB        (1024u * 1024u)
@@ -50,8 +52,36 @@ const struct option config_options[] = {
      AT(flush_interval_ms), SECOND, 5 * MINUTE, NULL, OPTION_DURATION, false, false},
     {"PILLION_BATCH_MAX", "1MiB", "16KiB to 16MiB", "Size of its records, before compression, at which a batch is closed",
      AT(batch_max_bytes), 16 * KIB, 16 * MIB, NULL, OPTION_SIZE, false, false},
-    {"PILLION_SINK", "file:", "none, or a list with commas of file: (under the data directory), file:/DIR and stdout:",
-     "Where batches go", AT(sink), 0, 0, NULL, OPTION_SINK, false, false},
+    {"PILLION_SPOOL_MAX", "64MiB", "1MiB to 64GiB",
+     "Cap of the disk queue that all batches pass through, under the data directory; when it is full the oldest go, counted",
+     AT(spool_max_bytes), 1 * MIB, 65536ull * MIB, NULL, OPTION_SIZE, false, false},
+    {"PILLION_SPOOL_SYNC", "1s", "100ms to 60s", "Time after which what is in it also survives a crash of the host",
+     AT(spool_sync_ms), 100, 60 * SECOND, NULL, OPTION_DURATION, false, false},
+    {"PILLION_SINK", "file:",
+     "none, or a list with commas of hub:, hub+URL, es+URL, otlp+URL, file:, file:/DIR and stdout:, where URL is "
+     "http(s)://[USER:PASSWORD@]HOST[:PORT][/PATH]",
+     "Where batches go: a hub (hub: asks the registry), Elasticsearch or OpenSearch, an OpenTelemetry collector, files (file: is "
+     "below the data directory), standard output; as PILLION_SINK_FILE the file that holds the list",
+     AT(sink), 0, 0, NULL, OPTION_SINK, false, false, true},
+    {"PILLION_SINK_TOKEN", "none", "one line of printable ASCII without blanks",
+     "Bearer token for remote sinks whose address has no user; as PILLION_SINK_TOKEN_FILE the file that holds it",
+     AT(sink_token), 0, 0, NULL, OPTION_SECRET, true, true, true},
+    {"PILLION_CA_FILE", "the system's", "an absolute path of a PEM file, or of a directory with hashed links",
+     "Authorities whose certificates are accepted", AT(ca_file), 0, 0, NULL, OPTION_FILE, true, false},
+    {"PILLION_CERT_FILE", "none", "an absolute path of a PEM file", "Our own certificate, where an end asks for one",
+     AT(cert_file), 0, 0, NULL, OPTION_FILE, true, false},
+    {"PILLION_KEY_FILE", "in the file of the certificate", "an absolute path of a PEM file", "Its key",
+     AT(key_file), 0, 0, NULL, OPTION_FILE, true, false},
+    {"PILLION_REGISTRY", "none",
+     "none, consul+http(s)://HOST:8500, consul+unix:///SOCKET, consul: (at CONSUL_HTTP_ADDR, else 127.0.0.1:8500), or "
+     "eureka+http(s)://HOST:8761/eureka, several of these with commas",
+     "Where this container is registered, once, as service `pillion`; `CONSUL_HTTP_TOKEN`, `CONSUL_CACERT` and Consul's other "
+     "variables hold as well",
+     AT(registry), 0, 0, NULL, OPTION_REGISTRY, false, false},
+    {"PILLION_ADVERTISE", "found", "found, HOST, HOST:PORT, :PORT or [IPV6]:PORT",
+     "Address given to the registry; found: `POD_IP`, else this container's own on the way to the registry; as this version serves "
+     "no command port, a port is registered only where it is given here, and the meta `commands` is `none`",
+     AT(advertise), 0, 0, NULL, OPTION_ADVERTISE, false, false},
     {"PILLION_BLOCKED_AFTER", "2s", "500ms to 10m", "An event loop that has not turned for so long is called blocked",
      AT(blocked_after_ms), 500, 10 * MINUTE, NULL, OPTION_DURATION, false, false},
     {"PILLION_MEMORY_ALARM", "90%", "1% to 100%",
@@ -66,11 +96,7 @@ const struct option config_options[] = {
 
 #define RESERVED(name, only, secret, meaning) \
     {name, only, only, meaning, 0, 0, 0, NULL, OPTION_RESERVED, false, secret}
-    RESERVED("PILLION_SPOOL_MAX",     "64MiB",   false, "Cap of the disk queue"),
-    RESERVED("PILLION_SPOOL_SYNC",    "1s",      false, "Interval of its fsync"),
-    RESERVED("PILLION_REGISTRY",      "none",    false, "Consul or Eureka"),
     RESERVED("PILLION_LISTEN",        "none",    false, "Command port"),
-    RESERVED("PILLION_ADVERTISE",     "none",    false, "Address given to the registry"),
     RESERVED("PILLION_TOKEN",         "none",    true,  "Secret of the command port"),
     RESERVED("PILLION_TOKEN_FILE",    NULL,      false, "The same in a file"),
     RESERVED("PILLION_STORE",         "file:",   false, "File store"),
@@ -80,9 +106,6 @@ const struct option config_options[] = {
     RESERVED("PILLION_ON_CRASH",      "none",    false, "What a crash captures"),
     RESERVED("PILLION_CAPTURE_LIMIT", "6/h",     false, "Captures by rule"),
     RESERVED("PILLION_KEEP",          "1GiB,7d", false, "Local artifacts kept"),
-    RESERVED("PILLION_CA_FILE",       NULL,      false, "TLS outward"),
-    RESERVED("PILLION_CERT_FILE",     NULL,      false, "TLS outward"),
-    RESERVED("PILLION_KEY_FILE",      NULL,      false, "TLS outward"),
 };
 /* clang-format on */
 
@@ -220,6 +243,38 @@ static bool misspelt_prefix(const char *name) {
     return false;
 }
 
+/* The value of row NAME out of the file that NAME_FILE names; a newline at its end does not count. */
+static void take_file(struct reader *r, size_t row, const char *name, const char *path) {
+    char value[VALUE_FILE_BYTES], shown[SHOW_BYTES];
+    /* Not fs_read_at(): the secrets of Kubernetes are symbolic links. O_NONBLOCK: a FIFO must not hold us. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    ssize_t n = fd >= 0 ? read(fd, value, sizeof(value)) : -1;
+    int rc = n < 0 ? errno : n == (ssize_t)sizeof(value) ? EFBIG : 0;
+
+    if (fd >= 0)
+        (void)close(fd); /* was only read */
+    if (rc != 0) {
+        text_show(shown, sizeof(shown), path);
+        mistake(r, "%s=\"%s\": %s; accepted: a file that we may read and that holds the value",
+                name, shown, strerror(rc));
+        return;
+    }
+    while (n > 0 && strchr(" \t\r\n", value[n - 1]) != NULL)
+        n--;
+    value[n] = '\0';
+    if (strlen(value) == (size_t)n)
+        take(r, row, value);
+    else
+        mistake(r, "%s: the file has a byte that is 0; accepted: text", name);
+    explicit_bzero(value, sizeof(value));
+}
+
+static bool names_file_of(const char *name, const struct option *o) {
+    size_t len = strlen(o->name);
+
+    return o->in_file && strncmp(name, o->name, len) == 0 && strcmp(name + len, "_FILE") == 0;
+}
+
 static void read_variable(struct reader *r, const char *name, const char *value) {
     bool ours = strncasecmp(name, PREFIX, strlen(PREFIX)) == 0;
 
@@ -228,6 +283,10 @@ static void read_variable(struct reader *r, const char *name, const char *value)
     for (size_t i = 0; i < config_options_count; i++) {
         if (strcmp(config_options[i].name, name) == 0) {
             take(r, i, value);
+            return;
+        }
+        if (names_file_of(name, &config_options[i])) {
+            take_file(r, i, name, value);
             return;
         }
     }
@@ -391,5 +450,13 @@ void config_clear(struct config *c) {
     mem_free(c->runtime_dir);
     mem_free(c->data_dir);
     mem_free(c->sink);
+    mem_free(c->registry);
+    mem_free(c->advertise);
+    if (c->sink_token != NULL) /* it need not stay in memory */
+        explicit_bzero(c->sink_token, strlen(c->sink_token));
+    mem_free(c->sink_token);
+    mem_free(c->ca_file);
+    mem_free(c->cert_file);
+    mem_free(c->key_file);
     *c = (struct config){0};
 }

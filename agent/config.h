@@ -18,9 +18,17 @@ struct config {
     char *runtime_dir; /* absolute */
     char *data_dir;    /* absolute */
     char *sink;        /* as written: a list with commas */
+    char *registry;    /* as written: uploader/registry/address.h */
+    char *advertise;   /* as written: agent/advertise.h */
+    char *sink_token;  /* NULL: none, as the next three */
+    char *ca_file;
+    char *cert_file;
+    char *key_file;
     uint64_t sample_interval_ms;
     uint64_t flush_interval_ms;
     uint64_t batch_max_bytes;
+    uint64_t spool_max_bytes;
+    uint64_t spool_sync_ms;
     uint64_t blocked_after_ms;
     double memory_alarm; /* share of the limit, 0 to 1 */
     uint64_t stop_timeout_ms;

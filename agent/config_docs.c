@@ -128,7 +128,11 @@ static void value_json(const struct config *c, const struct option *o, struct bu
     switch (o->kind) {
     case OPTION_NAME:
     case OPTION_PATH:
+    case OPTION_FILE:
+    case OPTION_SECRET:
     case OPTION_SINK:
+    case OPTION_REGISTRY:
+    case OPTION_ADVERTISE:
         if (*(char *const *)where == NULL) {
             buf_puts(out, "null");
             return;
@@ -163,9 +167,12 @@ void config_json(const struct config *c, char *const *env, struct buf *out) {
     for (size_t i = 0; i < config_options_count; i++) {
         const struct option *o = &config_options[i];
         bool given = in_environment(env, o->name);
+        char file[64];
 
         if (o->kind == OPTION_RESERVED)
             continue;
+        (void)snprintf(file, sizeof(file), "%s_FILE", o->name);
+        given |= o->in_file && in_environment(env, file);
         if (o->where == offsetof(struct config, app) && c->app != NULL)
             given = true; /* OTEL_SERVICE_NAME */
         buf_printf(out, "%s\"%s\":{\"value\":", first ? "" : ",", o->name);

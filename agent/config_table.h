@@ -10,14 +10,18 @@
 #include "agent/config.h"
 
 enum option_kind {
-    OPTION_NAME,     /* char *: text for people and paths */
-    OPTION_PATH,     /* char *: an absolute directory, `most` bytes long at most (0: PATH_MAX) */
-    OPTION_SINK,     /* char *: list of local sinks */
-    OPTION_DURATION, /* uint64_t, ms, least to most */
-    OPTION_SIZE,     /* uint64_t, bytes, least to most */
-    OPTION_PERCENT,  /* double, share; least and most in percent */
-    OPTION_CHOICE,   /* enum: the place of the word in `words` */
-    OPTION_RESERVED, /* nothing: a name of the design whose feature this version does not have */
+    OPTION_NAME,      /* char *: text for people and paths */
+    OPTION_PATH,      /* char *: an absolute directory, `most` bytes long at most (0: PATH_MAX) */
+    OPTION_FILE,      /* char *: an absolute path of what is read */
+    OPTION_SECRET,    /* char *: one line of printable ASCII without blanks */
+    OPTION_SINK,      /* char *: list of sinks */
+    OPTION_REGISTRY,  /* char *: address of a registry */
+    OPTION_ADVERTISE, /* char *: our own address */
+    OPTION_DURATION,  /* uint64_t, ms, least to most */
+    OPTION_SIZE,      /* uint64_t, bytes, least to most */
+    OPTION_PERCENT,   /* double, share; least and most in percent */
+    OPTION_CHOICE,    /* enum: the place of the word in `words` */
+    OPTION_RESERVED,  /* nothing: a name of the design whose feature this version does not have */
 };
 
 struct option {
@@ -31,8 +35,9 @@ struct option {
     uint64_t most;
     const char *const *words; /* of a choice, NULL-terminated */
     enum option_kind kind;
-    bool found;  /* the default is looked up when the program starts */
-    bool secret; /* its value is never shown */
+    bool found;   /* the default is looked up when the program starts */
+    bool secret;  /* its value is never shown */
+    bool in_file; /* may also come as NAME_FILE: the file that holds it */
 };
 
 extern const struct option config_options[];

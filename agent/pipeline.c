@@ -210,6 +210,16 @@ static uint64_t stored_of(const struct ride *r, const struct hello *h) {
     return h->next == 1 && r->acked > 0 ? r->worker->last_sample : r->acked;
 }
 
+/* A helper before us put samples of this worker into the spool, and may not have come to say so. */
+static void recall(struct pipeline *p, struct ride *r) {
+    uint64_t stored = uploader_stored(p->uploader, r->worker->id);
+
+    if (stored <= r->worker->last_sample)
+        return;
+    r->worker->last_sample = stored;
+    r->acked = stored;
+}
+
 static int on_hello(void *arg, struct ipc_worker *conn, const struct ipc_peer *peer,
                     const struct hello *h, struct welcome *ret, void **ret_user, char *why) {
     struct pipeline *p = arg;
@@ -241,8 +251,10 @@ static int on_hello(void *arg, struct ipc_worker *conn, const struct ipc_peer *p
         r->pidfd = fcntl(peer->pidfd, F_DUPFD_CLOEXEC, 3);
     describe(r->worker, h);
     r->connection = conn;
-    if (r->worker->last_heard_mono_ms == 0)
+    if (r->worker->last_heard_mono_ms == 0) {
+        recall(p, r);
         connected_event(r);
+    }
     watcher_heard(r, clock_mono_ms());
     *ret = (struct welcome){.interval_ms = p->config->sample_interval_ms,
                             .beat_ms = period < p->config->sample_interval_ms ? period : 0,
@@ -346,7 +358,10 @@ void pipeline_write_record(struct ride *r, int64_t wall_ms, uint64_t sample) {
     begin_record(b, w, wall_ms, sample);
     record_metrics_below(b, w->schema, w->values, slots_to_write(r));
     buf_putc(b, '}');
-    rc = b->err != 0 ? b->err : uploader_add(p->uploader, b->data, b->len, &seq);
+    rc = b->err;
+    if (rc == 0)
+        rc = uploader_add_sample(p->uploader, b->data, b->len, sample != 0 ? w->id : NULL, sample,
+                                 &seq);
     if (rc != 0) {
         counter_add(COUNTER_SAMPLES_DROPPED, 1);
         return;
@@ -438,7 +453,8 @@ void pipeline_on_kept(void *arg, uint64_t seq, int rc) {
     struct pipeline *p = arg;
     struct ack a;
 
-    /* A batch that had to be dropped is over as well: its workers need not hold it any longer (the uploader counted it). */
+    /* Kept: it is in the spool. A batch that had to be dropped is over as well: its workers need not hold it any longer (the
+     * uploader counted it). */
     (void)rc;
     while (acks_next(&p->acks, seq, &a)) {
         struct worker *w = workers_find(p->workers, a.worker);

@@ -176,9 +176,15 @@ static void page_status(const struct status *s, const struct http_request *rq, s
         uploader_status(s->uploader, out);
     else
         buf_puts(out, "[]");
-    /* This version registers nowhere, stores no artifacts and notifies nobody. */
-    buf_puts(out,
-             ",\"registry\":{\"state\":\"none\"},\"store\":{\"state\":\"none\"},\"notify\":[]");
+    buf_puts(out, ",\"spool\":");
+    if (s->uploader != NULL)
+        uploader_spool_status(s->uploader, out);
+    else
+        buf_puts(out, "{}");
+    buf_puts(out, ",\"registry\":");
+    registrar_status(s->registrar, out);
+    /* This version stores no artifacts and notifies nobody. */
+    buf_puts(out, ",\"store\":{\"state\":\"none\"},\"notify\":[]");
     buf_puts(out, ",\"counters\":{");
     for (int c = 0; c < COUNTER_COUNT; c++) {
         buf_printf(out, "%s\"%s\":", c > 0 ? "," : "", counter_name((enum counter)c));

@@ -10,6 +10,7 @@
 #include "agent/config.h"
 #include "agent/helper_stats.h"
 #include "agent/metrics_text.h"
+#include "agent/registrar.h"
 #include "agent/warnings.h"
 #include "collectors/workers.h"
 #include "ipc/http.h"
@@ -25,7 +26,8 @@ struct status {
         *config_error; /* the line of config_load() when it went on with defaults; else NULL */
     uint64_t started_mono_ms;
     const struct workers *workers;
-    const struct uploader *uploader; /* NULL before it is there */
+    const struct uploader *uploader;   /* NULL before it is there */
+    const struct registrar *registrar; /* NULL: there is no registry */
     /* The container's newest reading; values NULL before the first one. */
     const struct schema *container_schema;
     const double *container_values;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the named sets need and is not there yet: packaging/deps.sh build test lint fuzz bench dist
+# Installs what the named sets need and is not there yet: packaging/deps.sh build test services lint fuzz bench dist
 # Debian and Ubuntu: through apt-get, with sudo when we are not root. Elsewhere: says which packages are meant.
 # What counts is whether the thing itself is there, not the package that would bring it.
 set -euo pipefail
@@ -49,6 +49,14 @@ need_test() {
   tool curl curl
   tool promtool prometheus
   tool strace strace
+}
+
+# What the real servers are built with and run by. Go: 1.21 or newer, which then fetches the version that a server wants.
+need_services() {
+  tool java default-jdk-headless
+  tool mvn maven
+  tool go golang
+  tool openssl openssl
 }
 
 need_lint() {
@@ -135,7 +143,7 @@ install_missing() {
 [ "$#" -gt 0 ] || set -- build
 for set in "$@"; do
   case $set in
-    build | node | test | lint | fuzz | bench | dist) "need_$set" ;;
+    build | node | test | services | lint | fuzz | bench | dist) "need_$set" ;;
     *)
       echo "deps: '$set' is not known; there are build, node, test, lint, fuzz, bench and dist" >&2
       exit 64

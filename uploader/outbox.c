@@ -1,71 +1,25 @@
-/* All went well: put -> pump -> sink->send … on_done(TAKEN) -> leave -> settle -> kept, and pump
- *     goes on with the next.
- * A sink fails: on_done(RETRY) -> timer -> pump with the same batch; the other sinks go on.
- * Too much waits: put -> drop the oldest -> on_later -> settle -> kept(-ENOBUFS).
+/* All went well: put -> turn (worker thread: into the spool) -> settle -> kept, and each lane gets it.
+ * Too much waits in memory: put -> drop the oldest -> on_later -> settle -> kept(-ENOBUFS).
  *
- * One list of parcels, oldest first, for all sinks. Each sink's lane points to the parcel that it
- * has to take next. A parcel leaves the list from the front only, when no lane has to come by it
- * any more: hence the order of kept. */
+ * A parcel stays in the list, and its batch in memory, until it is durable: should fsync fail, it is written again
+ * (turn.c). It leaves from the front only, hence the order of kept. What the lanes do is in lane.c. */
 #include "uploader/outbox.h"
 
 #include <errno.h>
 
 #include "agent/base/clock.h"
 #include "agent/base/counters.h"
-#include "agent/base/limits.h"
 #include "agent/base/log.h"
 #include "agent/base/mem.h"
 #include "agent/base/text.h"
+#include "uploader/outbox_impl.h"
 
-#define PARCEL_COST    256 /* counted beside the bytes of a batch: parcel, struct batch, malloc */
-#define ERROR_BYTES    200
-#define WARN_EVERY_MS  60000
+#define PARCEL_COST                                                                                \
+    512 /* counted beside the bytes of a batch: parcel, struct batch, workers, malloc */
 #define DROPS_EVERY_MS 10000
+#define OPEN_RETRY_MS  1000
 
-struct parcel {
-    struct parcel *next;
-    uint64_t seq;
-    struct batch *batch; /* NULL once dropped */
-    unsigned to_come;    /* lanes that have not come by */
-    unsigned sending;    /* lanes that are busy with it */
-    bool dropped;
-    int rc;
-};
-
-struct lane {
-    struct outbox *outbox;
-    struct sink *sink;
-    struct parcel *at; /* next to send, or being sent; NULL: all done */
-    bool sending;
-    bool started;
-    uint64_t delay_ms; /* of the back-off; 0 = the last attempt was fine */
-    uv_timer_t retry;
-    uint64_t sent, dropped;
-    uint64_t failing_since_ms;
-    uint64_t warned;
-    int64_t last_success_ms; /* wall clock; -1 never */
-    char last_error[ERROR_BYTES];
-};
-
-struct outbox {
-    uv_loop_t *loop;
-    outbox_kept_cb kept;
-    outbox_empty_cb empty;
-    void *arg;
-    struct parcel *first, *last;
-    size_t bytes;
-    uint64_t drops_warned;
-    uv_timer_t later; /* settles what was decided inside a call */
-    bool closing, settling;
-    unsigned busy; /* sends under way, and while closing open handles and sinks */
-    void (*closed)(void *arg);
-    void *closed_arg;
-    unsigned n_lanes;
-    struct lane lanes[];
-};
-
-static void pump(struct lane *l);
-static void maybe_closed(struct outbox *o);
+_Static_assert(LIMIT_SINKS <= 32, "a bit for each lane");
 
 int parcel_new(struct parcel **ret, uint64_t seq) {
     struct parcel *p = mem_calloc(1, sizeof(*p));
@@ -81,6 +35,7 @@ void parcel_free(struct parcel *p) {
     if (p == NULL)
         return;
     batch_unref(p->batch);
+    mem_free(p->workers);
     mem_free(p);
 }
 
@@ -88,41 +43,111 @@ uint64_t parcel_seq(const struct parcel *p) {
     return p->seq;
 }
 
+/* They come in the same order again and again. */
+static struct parcel_worker *find_worker(struct parcel *p, const char *worker) {
+    for (size_t k = 0; k < p->n_workers; k++) {
+        size_t i = (p->hint + k) % p->n_workers;
+
+        if (strcmp(p->workers[i].id, worker) == 0) {
+            p->hint = i + 1;
+            return &p->workers[i];
+        }
+    }
+    return NULL;
+}
+
+static struct parcel_worker *add_worker(struct parcel *p, const char *worker) {
+    if (strlen(worker) >= SPOOL_ID_BYTES)
+        return NULL;
+    if (p->n_workers == p->cap_workers) {
+        size_t cap = p->cap_workers == 0 ? 8 : p->cap_workers * 2;
+        struct parcel_worker *workers = mem_realloc(p->workers, cap * sizeof(*workers));
+
+        if (workers == NULL)
+            return NULL;
+        p->workers = workers;
+        p->cap_workers = cap;
+    }
+    p->workers[p->n_workers] = (struct parcel_worker){.last = 0};
+    (void)text_copy(p->workers[p->n_workers].id, SPOOL_ID_BYTES, worker); /* fits */
+    return &p->workers[p->n_workers++];
+}
+
+void parcel_note(struct parcel *p, const char *worker, uint64_t sample) {
+    struct parcel_worker *w = find_worker(p, worker);
+
+    if (w == NULL)
+        w = add_worker(p, worker);
+    if (w == NULL)
+        return;
+    if (sample > w->last)
+        w->last = sample;
+    w->count++;
+}
+
 static size_t parcel_cost(const struct parcel *p) {
     return p->batch != NULL ? p->batch->len + PARCEL_COST : 0;
 }
 
-static void release_batch(struct outbox *o, struct parcel *p) {
+void outbox_release(struct outbox *o, struct parcel *p) {
     o->bytes -= parcel_cost(p);
     batch_unref(p->batch);
     p->batch = NULL;
 }
 
-/* Reports and frees from the front what is finished. Reports may put more, or close us. */
-static void settle(struct outbox *o) {
-    bool any = false;
+/* --- settling --- */
 
+/* Nobody needs its place in the list any more. */
+static bool is_done(const struct parcel *p) {
+    if (p->in_turn || p->sending > 0)
+        return false;
+    return p->over || (p->written && (p->durable || p->batch == NULL));
+}
+
+static bool all_have_it(const struct outbox *o, const struct parcel *p) {
+    return p->number == 0 && !p->in_turn && p->sending == 0 &&
+           p->taken == (o->n_lanes < 32 ? (1u << o->n_lanes) - 1 : ~0u);
+}
+
+static void report(struct outbox *o) {
+    for (struct parcel *p = o->first; p != NULL; p = p->next) {
+        if (p->reported)
+            continue;
+        if (!p->written && !p->over && all_have_it(o, p)) {
+            p->over = true;
+            outbox_release(o, p);
+        }
+        if (!p->written && !p->over)
+            return;
+        p->reported = true;
+        o->kept(o->arg, p->seq, p->rc); /* may put more, or close us */
+    }
+}
+
+/* Reports what is decided and frees what is finished, from the front. */
+void outbox_settle(struct outbox *o) {
     if (o->settling)
         return;
     o->settling = true;
-    while (o->first != NULL && o->first->to_come == 0) {
+    report(o);
+    while (o->first != NULL && o->first->reported && is_done(o->first)) {
         struct parcel *p = o->first;
 
         o->first = p->next;
         if (o->first == NULL)
             o->last = NULL;
-        release_batch(o, p);
-        any = true;
-        o->kept(o->arg, p->seq, p->rc);
-        mem_free(p);
+        outbox_release(o, p);
+        parcel_free(p);
     }
     o->settling = false;
-    if (any && o->first == NULL && !o->closing)
+    if (o->was_busy && !o->closing && outbox_is_empty(o)) {
+        o->was_busy = false;
         o->empty(o->arg);
+    }
 }
 
 static void on_later(uv_timer_t *t) {
-    settle(container_of(t, struct outbox, later));
+    outbox_settle(container_of(t, struct outbox, later));
 }
 
 static void settle_later(struct outbox *o) {
@@ -130,53 +155,46 @@ static void settle_later(struct outbox *o) {
         (void)uv_timer_start(&o->later, on_later, 0, 0); /* fails for closing handles only */
 }
 
-static void skip_dropped(struct lane *l) {
-    while (l->at != NULL && l->at->dropped)
-        l->at = l->at->next;
+bool outbox_is_empty(const struct outbox *o) {
+    for (const struct parcel *p = o->first; p != NULL; p = p->next)
+        if (!p->reported)
+            return false;
+    for (unsigned i = 0; i < o->n_lanes; i++)
+        if (!lane_is_empty(&o->lanes[i]))
+            return false;
+    return !o->turn_running;
 }
 
-/* The lane has come by its parcel. */
-static void leave(struct lane *l) {
-    struct parcel *p = l->at;
-
-    p->to_come--;
-    l->at = p->next;
-    skip_dropped(l);
-}
-
-static bool has_ahead(const struct lane *l, const struct parcel *p) {
-    for (const struct parcel *q = l->at; q != NULL; q = q->next)
-        if (q == p)
-            return true;
-    return false;
-}
+/* --- room in memory --- */
 
 static void drop(struct outbox *o, struct parcel *p, int rc) {
     for (unsigned i = 0; i < o->n_lanes; i++)
-        if (has_ahead(&o->lanes[i], p))
-            o->lanes[i].dropped++;
-    release_batch(o, p);
-    p->dropped = true;
-    p->to_come = 0;
+        o->lanes[i].dropped += (p->taken & 1u << i) == 0;
+    outbox_release(o, p);
+    p->over = true;
     p->rc = rc;
-    for (unsigned i = 0; i < o->n_lanes; i++)
-        skip_dropped(&o->lanes[i]);
     counter_add(COUNTER_BATCHES_DROPPED, 1);
+    for (size_t i = 0; i < p->n_workers; i++)
+        counter_add(COUNTER_SPOOL_SAMPLES_DROPPED, p->workers[i].count);
 }
 
-/* The newest stays whatever its size, and what a sink is reading cannot go. */
+/* First what is in the spool and only waits for fsync, then the oldest of what is not. The newest stays whatever its
+ * size, and what a thread or a sink reads cannot go. */
 static void enforce_cap(struct outbox *o) {
     uint64_t dropped = 0, seq = 0;
 
+    for (struct parcel *p = o->first; p != NULL && o->bytes > LIMIT_BACKLOG_BYTES; p = p->next)
+        if (p->written && !p->in_turn && p->batch != NULL)
+            outbox_release(o, p);
     for (struct parcel *p = o->first; p != o->last && o->bytes > LIMIT_BACKLOG_BYTES; p = p->next) {
-        if (p->to_come == 0 || p->sending > 0)
+        if (p->over || p->written || p->in_turn || p->sending > 0 || p->batch == NULL)
             continue;
         seq = p->seq;
         dropped++;
         drop(o, p, -ENOBUFS);
     }
     if (dropped > 0 && log_due(&o->drops_warned, DROPS_EVERY_MS))
-        log_warn("batch %llu dropped: %d MiB of batches wait for sinks already",
+        log_warn("batch %llu dropped: %d MiB of batches wait in memory already",
                  (unsigned long long)seq, LIMIT_BACKLOG_BYTES >> 20);
 }
 
@@ -184,8 +202,8 @@ void outbox_put(struct outbox *o, struct parcel *p, struct batch *batch, int rc)
     p->batch = batch;
     p->next = NULL;
     p->rc = rc;
-    p->dropped = rc != 0;
-    p->to_come = rc != 0 ? 0 : o->n_lanes;
+    p->time_ms = clock_wall_ms();
+    p->over = rc != 0 || o->spool == NULL;
     if (rc != 0)
         counter_add(COUNTER_BATCHES_DROPPED, 1);
     if (o->last != NULL)
@@ -194,106 +212,86 @@ void outbox_put(struct outbox *o, struct parcel *p, struct batch *batch, int rc)
         o->first = p;
     o->last = p;
     o->bytes += parcel_cost(p);
-    for (unsigned i = 0; rc == 0 && i < o->n_lanes; i++)
-        if (o->lanes[i].at == NULL)
-            o->lanes[i].at = p;
+    o->was_busy = true;
     enforce_cap(o);
-    if (o->first->to_come == 0)
-        settle_later(o);
+    settle_later(o);
+    turn_begin(o);
     for (unsigned i = 0; i < o->n_lanes; i++)
-        pump(&o->lanes[i]);
-}
-
-static void pump(struct lane *l) {
-    struct outbox *o = l->outbox;
-
-    if (l->at == NULL || l->sending || !l->started || o->closing ||
-        uv_is_active((uv_handle_t *)&l->retry))
-        return;
-    l->sending = true;
-    l->at->sending++;
-    o->busy++;
-    l->sink->ops->send(l->sink, l->at->batch);
-}
-
-static void on_retry(uv_timer_t *t) {
-    pump(container_of(t, struct lane, retry));
-}
-
-static void note_success(struct lane *l) {
-    if (l->delay_ms > 0)
-        log_info("sink \"%s\" works again after %llu s", l->sink->name,
-                 (unsigned long long)((clock_mono_ms() - l->failing_since_ms) / 1000));
-    l->delay_ms = 0;
-    l->warned = 0;
-    l->sent++;
-    l->last_success_ms = clock_wall_ms();
-    counter_add(COUNTER_BATCHES_SENT, 1);
-}
-
-static void note_failure(struct lane *l, const char *error) {
-    (void)text_copy(l->last_error, sizeof(l->last_error), error); /* cut is fine */
-    counter_add(COUNTER_BATCHES_FAILED, 1);
-}
-
-static void wait_and_retry(struct lane *l, const struct sink_result *r) {
-    const struct sink_ops *ops = l->sink->ops;
-    uint64_t wait_ms;
-
-    if (l->delay_ms == 0)
-        l->failing_since_ms = clock_mono_ms();
-    l->delay_ms = l->delay_ms == 0 ? ops->retry_min_ms : l->delay_ms * 2;
-    if (l->delay_ms > ops->retry_max_ms)
-        l->delay_ms = ops->retry_max_ms;
-    wait_ms = r->retry_ms > 0 ? r->retry_ms : l->delay_ms;
-    if (log_due(&l->warned, WARN_EVERY_MS))
-        log_warn("sink \"%s\": %s; batches wait, tried again every %llu s at most", l->sink->name,
-                 l->last_error, (unsigned long long)((ops->retry_max_ms + 999) / 1000));
-    (void)uv_timer_start(&l->retry, on_retry, wait_ms, 0); /* the handle is open */
-}
-
-static void on_done(void *arg, const struct sink_result *r) {
-    struct lane *l = arg;
-    struct outbox *o = l->outbox;
-
-    l->sending = false;
-    l->at->sending--;
-    o->busy--;
-    if (r->verdict == SINK_TAKEN) {
-        note_success(l);
-        leave(l);
-    } else {
-        note_failure(l, r->error);
-        if (r->verdict == SINK_REFUSED) {
-            log_warn("sink \"%s\": batch %llu was refused: %s", l->sink->name,
-                     (unsigned long long)l->at->seq, l->last_error);
-            l->delay_ms = 0;
-            l->dropped++;
-            l->at->rc = -EBADMSG;
-            leave(l);
-        } else if (!o->closing) {
-            wait_and_retry(l, r);
-        }
-    }
-    settle(o); /* may close us: pump() and maybe_closed() look */
-    pump(l);
-    maybe_closed(o);
-}
-
-bool outbox_is_empty(const struct outbox *o) {
-    return o->first == NULL;
+        lane_pump(&o->lanes[i]);
 }
 
 void outbox_hurry(struct outbox *o) {
+    turn_hurry(o);
     for (unsigned i = 0; i < o->n_lanes; i++) {
         (void)uv_timer_stop(&o->lanes[i].retry); /* never fails */
-        pump(&o->lanes[i]);
+        lane_pump(&o->lanes[i]);
     }
 }
 
-int outbox_new(struct outbox **ret, uv_loop_t *loop, struct sink *const *sinks, unsigned n,
-               outbox_kept_cb kept, outbox_empty_cb empty, void *arg) {
+uint64_t outbox_stored(struct outbox *o, const char *worker) {
+    const struct spool_tally *t = spool_tallies_find(&o->stored, worker);
+
+    return t != NULL ? t->number : 0;
+}
+
+/* --- beginning --- */
+
+/* What can pass by itself. */
+static bool is_passing(int rc) {
+    return rc == -ENOSPC || rc == -EDQUOT || rc == -EROFS || rc == -EIO || rc == -EMFILE ||
+           rc == -ENFILE || rc == -ESTALE;
+}
+
+static int open_spool(struct outbox *o, const struct outbox_options *options,
+                      struct sink *const *sinks, unsigned n, struct buf *why) {
+    int rc = spool_boot_parse(o->boot, options->boot);
+
+    if (rc == 0)
+        rc = spool_new(&o->spool, options->spool_dir, options->spool_max_bytes);
+    for (unsigned i = 0; rc == 0 && i < n; i++) {
+        int place = spool_claim(o->spool, sinks[i]->name);
+
+        rc = place < 0 ? place : 0;
+        o->lanes[i].place = place;
+    }
+    if (rc != 0)
+        return rc;
+    rc = spool_open(o->spool, o->last_error, sizeof(o->last_error));
+    if (rc == 0)
+        rc = spool_copy_workers(o->spool, &o->stored);
+    if (is_passing(rc)) {
+        log_warn("%s; tried again until it works", o->last_error);
+        o->write_delay_ms = 1; /* failing */
+        rc = 0;
+    } else if (rc != 0 && rc != -ENOMEM) {
+        buf_puts(why, o->last_error);
+    }
+    spool_look(o->spool, &o->view);
+    return rc;
+}
+
+static void init_handles(struct outbox *o, struct sink *const *sinks) {
+    (void)uv_timer_init(o->loop, &o->later); /* never fails */
+    (void)uv_timer_init(o->loop, &o->again);
+    (void)uv_timer_init(o->loop, &o->sync_due);
+    if (o->spool != NULL && !o->view.open)
+        (void)uv_timer_start(&o->again, turn_on_again, OPEN_RETRY_MS, 0); /* the handle is open */
+    uv_unref((uv_handle_t *)&o
+                 ->sync_due); /* a loop that has nothing else to do may end: closing syncs */
+    for (unsigned i = 0; i < o->n_lanes; i++) {
+        struct lane *l = &o->lanes[i];
+
+        lane_init(l, o, i, sinks[i]);
+        if (o->view.open)
+            l->next = l->cursor.next = spool_position(o->spool, l->place);
+    }
+}
+
+int outbox_new(struct outbox **ret, uv_loop_t *loop, const struct outbox_options *options,
+               struct sink *const *sinks, unsigned n, outbox_kept_cb kept, outbox_empty_cb empty,
+               void *arg, struct buf *why) {
     struct outbox *o = mem_calloc(1, sizeof(*o) + n * sizeof(o->lanes[0]));
+    int rc = 0;
 
     if (o == NULL)
         return -ENOMEM;
@@ -301,18 +299,19 @@ int outbox_new(struct outbox **ret, uv_loop_t *loop, struct sink *const *sinks, 
     o->kept = kept;
     o->empty = empty;
     o->arg = arg;
-    o->n_lanes = n;
-    (void)uv_timer_init(loop, &o->later); /* never fails */
-    for (unsigned i = 0; i < n; i++) {
-        struct lane *l = &o->lanes[i];
-
-        l->outbox = o;
-        l->sink = sinks[i];
-        l->sink->done = on_done;
-        l->sink->done_arg = l;
-        l->last_success_ms = -1;
-        (void)uv_timer_init(loop, &l->retry);
+    o->sync_ms = options->spool_sync_ms;
+    buf_init(&o->dropped_json, 16384);
+    buf_init(&o->turn_dropped_json, 16384);
+    if (n > 0)
+        rc = open_spool(o, options, sinks, n, why);
+    if (rc != 0) {
+        spool_tallies_clear(&o->stored);
+        spool_free(o->spool);
+        mem_free(o);
+        return rc;
     }
+    o->n_lanes = n;
+    init_handles(o, sinks);
     *ret = o;
     return 0;
 }
@@ -324,20 +323,32 @@ int outbox_start(struct outbox *o) {
 
         if (rc != 0)
             return rc;
-        l->started = true;
-        pump(l);
+        o->was_busy |= !lane_is_empty(l);
+        lane_start(l);
     }
     return 0;
 }
 
+/* --- the end --- */
+
 /* The last act: nothing is open or under way. */
 static void finish_close(struct outbox *o) {
     for (struct parcel *p = o->first; p != NULL; p = p->next)
-        if (p->to_come > 0)
+        if (!p->written && !p->over)
             drop(o, p, -ECANCELED);
-    settle(o);
+    outbox_settle(o);
+    while (o->first != NULL) { /* kept, and not durable as far as is known */
+        struct parcel *p = o->first;
+
+        o->first = p->next;
+        parcel_free(p);
+    }
     for (unsigned i = 0; i < o->n_lanes; i++)
-        o->lanes[i].sink->ops->free(o->lanes[i].sink);
+        lane_clear(&o->lanes[i]);
+    spool_free(o->spool);
+    spool_tallies_clear(&o->stored);
+    buf_clear(&o->dropped_json);
+    buf_clear(&o->turn_dropped_json);
     o->closed(o->closed_arg);
     mem_free(o);
 }
@@ -347,11 +358,11 @@ static void on_sink_closed(void *arg) {
 
     l->started = false;
     l->outbox->busy--;
-    maybe_closed(l->outbox);
+    outbox_maybe_closed(l->outbox);
 }
 
-/* Timers close at once, sinks when their send has come back. */
-static void maybe_closed(struct outbox *o) {
+/* Timers close at once, sinks when their send has come back; then the last turn writes what is left. */
+void outbox_maybe_closed(struct outbox *o) {
     if (!o->closing)
         return;
     for (unsigned i = 0; i < o->n_lanes; i++) {
@@ -360,27 +371,33 @@ static void maybe_closed(struct outbox *o) {
         if (!l->started || l->sending)
             continue;
         l->started = false;
+        if (l->parcel != NULL)
+            l->parcel->sending--;
+        l->parcel = NULL;
         if (l->sink->ops->close == NULL)
             continue;
         o->busy++;
         l->sink->ops->close(l->sink, on_sink_closed, l);
     }
-    if (o->busy == 0)
+    if (o->busy > 0 || o->turn_running || o->sync_running)
+        return;
+    if (o->spool != NULL && !o->final_done && o->view.open)
+        turn_begin(o);
+    else
         finish_close(o);
 }
 
-static void on_retry_closed(uv_handle_t *h) {
-    struct lane *l = container_of((uv_timer_t *)h, struct lane, retry);
-
-    l->outbox->busy--;
-    maybe_closed(l->outbox);
-}
-
-static void on_later_closed(uv_handle_t *h) {
-    struct outbox *o = container_of((uv_timer_t *)h, struct outbox, later);
+static void on_handle_closed(uv_handle_t *h) {
+    struct outbox *o = h->data;
 
     o->busy--;
-    maybe_closed(o);
+    outbox_maybe_closed(o);
+}
+
+static void close_timer(struct outbox *o, uv_timer_t *t) {
+    t->data = o;
+    o->busy++;
+    uv_close((uv_handle_t *)t, on_handle_closed);
 }
 
 void outbox_close(struct outbox *o, void (*closed)(void *arg), void *arg) {
@@ -389,59 +406,19 @@ void outbox_close(struct outbox *o, void (*closed)(void *arg), void *arg) {
     o->closing = true;
     o->closed = closed;
     o->closed_arg = arg;
-    o->busy += 1 + o->n_lanes;
-    uv_close((uv_handle_t *)&o->later, on_later_closed);
+    close_timer(o, &o->later);
+    close_timer(o, &o->again);
+    close_timer(o, &o->sync_due);
     for (unsigned i = 0; i < o->n_lanes; i++) {
         struct lane *l = &o->lanes[i];
 
         if (l->sending && l->sink->ops->hurry != NULL)
             l->sink->ops->hurry(l->sink);
-        uv_close((uv_handle_t *)&l->retry, on_retry_closed);
+        close_timer(o, &l->retry);
     }
 }
 
-static void put_backlog(const struct lane *l, struct buf *out) {
-    uint64_t n = 0, bytes = 0;
-
-    for (const struct parcel *p = l->at; p != NULL; p = p->next)
-        if (!p->dropped) {
-            n++;
-            bytes += p->batch->len;
-        }
-    buf_puts(out, ",\"backlog\":");
-    buf_u64(out, n);
-    buf_puts(out, ",\"backlog_bytes\":");
-    buf_u64(out, bytes);
-}
-
-static void lane_status(const struct lane *l, struct buf *out) {
-    char when[CLOCK_ISO_BYTES];
-
-    buf_puts(out, "{\"sink\":");
-    buf_json_string(out, l->sink->name);
-    buf_printf(out, ",\"state\":\"%s\"",
-               l->outbox->closing ? "closing"
-               : l->delay_ms > 0  ? "failing"
-                                  : "ok");
-    put_backlog(l, out);
-    buf_puts(out, ",\"sent\":");
-    buf_u64(out, l->sent);
-    buf_puts(out, ",\"dropped\":");
-    buf_u64(out, l->dropped);
-    buf_puts(out, ",\"last_success\":");
-    if (l->last_success_ms >= 0) {
-        clock_iso(l->last_success_ms, when);
-        buf_json_string(out, when);
-    } else {
-        buf_puts(out, "null");
-    }
-    buf_puts(out, ",\"last_error\":");
-    if (l->last_error[0] != '\0')
-        buf_json_string(out, l->last_error);
-    else
-        buf_puts(out, "null");
-    buf_putc(out, '}');
-}
+/* --- status --- */
 
 void outbox_status(const struct outbox *o, struct buf *out) {
     buf_putc(out, '[');
@@ -451,8 +428,34 @@ void outbox_status(const struct outbox *o, struct buf *out) {
         lane_status(&o->lanes[i], out);
     }
     if (o->n_lanes == 0)
-        buf_puts(out,
-                 "{\"sink\":\"none\",\"state\":\"ok\",\"backlog\":0,\"backlog_bytes\":0,\"sent\":0,"
-                 "\"dropped\":0,\"last_success\":null,\"last_error\":null}");
+        buf_puts(out, "{\"sink\":\"none\",\"state\":\"ok\",\"backlog\":0,\"backlog_bytes\":0,"
+                      "\"lag\":0,\"sent\":0,"
+                      "\"dropped\":0,\"last_success\":null,\"last_error\":null}");
     buf_putc(out, ']');
+}
+
+void outbox_spool_status(const struct outbox *o, struct buf *out) {
+    const struct spool_view *v = &o->view;
+
+    if (o->spool == NULL) {
+        buf_puts(out, "{\"state\":\"none\"}");
+        return;
+    }
+    buf_printf(out, "{\"state\":\"%s\",\"bytes\":", o->write_delay_ms > 0 ? "failing" : "ok");
+    buf_u64(out, v->bytes);
+    buf_puts(out, ",\"limit\":");
+    buf_u64(out, v->max_bytes);
+    buf_printf(out, ",\"segments\":%u,\"quarantine\":%u,\"quarantine_bytes\":", v->segments,
+               v->aside_files);
+    buf_u64(out, v->aside_bytes);
+    buf_puts(out, ",\"waiting_bytes\":");
+    buf_u64(out, o->bytes);
+    buf_puts(out, ",\"dropped_samples\":");
+    buf_puts(out, o->dropped_json.len > 0 ? o->dropped_json.data : "{}");
+    buf_puts(out, ",\"last_error\":");
+    if (o->last_error[0] != '\0')
+        buf_json_string(out, o->last_error);
+    else
+        buf_puts(out, "null");
+    buf_putc(out, '}');
 }

@@ -5,20 +5,35 @@
 #include "agent/base/limits.h"
 #include "agent/base/mem.h"
 #include "agent/base/text.h"
+#include "uploader/sinks/elasticsearch.h"
 #include "uploader/sinks/file.h"
+#include "uploader/sinks/hub.h"
+#include "uploader/sinks/otlp.h"
 #include "uploader/sinks/stdout.h"
 
-#define ACCEPTED "accepted are file:, file:DIR, stdout: and none; several with commas"
+#define ACCEPTED                                                                                    \
+    "accepted are hub:, hub+http(s)://…, es+http(s)://…, otlp+http(s)://…, file:, file:DIR, " \
+    "stdout: and none; several with commas"
 #define SPEC_MAX 4200
+
+static int make_hub_of_registry(struct sink **ret, const struct sink_env *env, const char *rest,
+                                struct buf *why) {
+    if (*rest != '\0') {
+        buf_puts(why, "PILLION_SINK: nothing may follow \"hub:\"; with an address it is "
+                      "hub+http(s)://host[:port]");
+        return -EINVAL;
+    }
+    return sink_hub_new(ret, env, NULL, why);
+}
 
 static const struct scheme {
     const char *prefix;
+    bool remote;
     int (*make)(struct sink **ret, const struct sink_env *env, const char *rest, struct buf *why);
 } schemes[] = {
-    {"file:", sink_file_new}, {"stdout:", sink_stdout_new},
-    {"hub:", NULL}, /* NULL: known, but not in this version */
-    {"hub+", NULL},           {"es+", NULL},
-    {"otlp+", NULL},
+    {"file:", false, sink_file_new},       {"stdout:", false, sink_stdout_new},
+    {"hub:", true, make_hub_of_registry},  {"hub+", true, sink_hub_new},
+    {"es+", true, sink_elasticsearch_new}, {"otlp+", true, sink_otlp_new},
 };
 
 /* The part of a spec that can be shown: an address may hold a password. */
@@ -33,24 +48,29 @@ static void put_spec(struct buf *why, const char *spec) {
     buf_printf(why, "PILLION_SINK: \"%s%s\"", shown, strlen(shown) < strlen(spec) ? "…" : "");
 }
 
+static const struct scheme *find_scheme(const char *spec) {
+    for (size_t i = 0; i < ARRAY_LEN(schemes); i++)
+        if (text_starts(spec, schemes[i].prefix))
+            return &schemes[i];
+    return NULL;
+}
+
 static int make_one(struct sink **ret, const char *spec, const struct sink_env *env,
                     struct buf *why) {
+    const struct scheme *scheme = find_scheme(spec);
+
     if (*spec == '\0') {
         buf_puts(why, "PILLION_SINK: an entry is empty; " ACCEPTED);
         return -EINVAL;
     }
-    for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
-        if (!text_starts(spec, schemes[i].prefix))
-            continue;
-        if (schemes[i].make != NULL)
-            return schemes[i].make(ret, env, spec + strlen(schemes[i].prefix), why);
-        put_spec(why, spec);
-        buf_puts(why, " is not in this version; " ACCEPTED);
-        return -EINVAL;
-    }
+    if (scheme != NULL && (!scheme->remote || env->http != NULL))
+        return scheme->make(ret, env, spec + strlen(scheme->prefix), why);
     put_spec(why, spec);
-    buf_puts(why, strcmp(spec, "none") == 0 ? " cannot stand beside another sink; " ACCEPTED
-                                            : " is not a sink; " ACCEPTED);
+    if (scheme != NULL)
+        buf_puts(why, " needs the network, which this process does not use");
+    else
+        buf_puts(why, strcmp(spec, "none") == 0 ? " cannot stand beside another sink; " ACCEPTED
+                                                : " is not a sink; " ACCEPTED);
     return -EINVAL;
 }
 
@@ -83,6 +103,18 @@ static const char *trim(char *s) {
     while (len > 0 && strchr(" \t", s[len - 1]) != NULL)
         s[--len] = '\0';
     return s;
+}
+
+bool sink_list_is_remote(const char *list) {
+    const struct scheme *scheme;
+
+    for (const char *p = list; p != NULL; p = strchr(p, ',')) {
+        p += strspn(p, ", \t");
+        scheme = find_scheme(p);
+        if (scheme != NULL && scheme->remote)
+            return true;
+    }
+    return false;
 }
 
 int sink_list_new(struct sink **sinks, unsigned *ret_n, const char *list,

@@ -1,5 +1,5 @@
 /* sink.h - the joint between the queue of batches (uploader/outbox.c) and whatever takes them: a
- * directory, standard output; later a hub, Elasticsearch, OTLP.
+ * directory, standard output, a hub, Elasticsearch or OpenSearch, an OpenTelemetry collector.
  *
  * A sink does one thing: it hands over one batch at a time and says how that ended. Queueing,
  * order, repeating, back-off, caps and status are the outbox's. Rules for a sink:
@@ -54,19 +54,48 @@ struct sink {
     char *name; /* owned; for status and log: "file:/var/lib/pillion/batches", without secrets */
     sink_done_cb done; /* set by the outbox before the first send */
     void *done_arg;
+    /* The first batch is sent so long after the start at the earliest: containers that start together do not arrive together
+     * (P45). 0 for what is local. */
+    uint64_t first_ms;
 };
 
-/* What a sink may need to know when it is made; valid during x_new() only. */
+/* Where hubs are when the sink is `hub:` without an address: what the registry knows. Base URLs "http://10.0.0.7:8080". */
+struct sink_hubs {
+    const char *(*pick)(
+        void *arg); /* the one to ask now; NULL: none is known. Good until the next call */
+    /* It does not answer; true: pick() gives another one now. */
+    bool (*failed)(void *arg, const char *url);
+    void (*worked)(void *arg, const char *url);
+    void *arg;
+};
+
+/* A command that came back in the answer of a hub: a JSON object with a string "id" and a string "action", at most
+ * LIMIT_HUB_COMMAND_BYTES long. The same id may come again. */
+typedef void (*sink_command_cb)(void *arg, const char *json, size_t len);
+
+struct http;
+
+/* What a sink may need to know when it is made; valid during x_new() only, but for what the pointers `http`, `hubs.arg` and
+ * `command_arg` point to: that has to outlive the sinks. */
 struct sink_env {
     uv_loop_t *loop;
     const char *data_dir;
     const char *boot;
     int stdout_fd;
+    struct http *http; /* NULL: there are no remote sinks */
+    const char *app;
+    const char *instance;
+    const char *token; /* bearer, for remote sinks without a user in their address; NULL */
+    const struct sink_hubs *hubs; /* NULL: there is no registry */
+    sink_command_cb command;      /* NULL: nobody takes them */
+    void *command_arg;
 };
 
 /* Makes the sinks of a list as PILLION_SINK has it: sinks[0..*ret_n), at most LIMIT_SINKS; `none`
  * gives 0. Nothing is left behind on error: -EINVAL with a line for people in `why` (what is wrong
  * and what is accepted; addresses are not shown, there may be a password in them), -ENOMEM. */
+/* True when the list has a sink that reaches the network: env->http is needed for it. */
+bool sink_list_is_remote(const char *list);
 int sink_list_new(struct sink **sinks, unsigned *ret_n, const char *list,
                   const struct sink_env *env, struct buf *why);
 

@@ -8,6 +8,7 @@
 #include "uploader/uploader.h"
 
 #include <errno.h>
+#include <limits.h>
 
 #include "agent/base/counters.h"
 #include "agent/base/limits.h"
@@ -16,6 +17,9 @@
 #include "uploader/batch.h"
 #include "uploader/outbox.h"
 #include "uploader/sink.h"
+
+#define SPOOL_MAX_BYTES (64u * 1024 * 1024)
+#define SPOOL_SYNC_MS   1000
 
 struct uploader {
     uv_loop_t *loop;
@@ -62,8 +66,29 @@ static void on_deadline(uv_timer_t *t) {
     struct uploader *u = container_of(t, struct uploader, stop);
 
     if (!outbox_is_empty(u->outbox))
-        log_warn("stopping: batches are left that no sink took in time");
+        log_warn("stopping: batches are left that no sink took in time; they stay in the spool");
     call_stopped(u);
+}
+
+static int open_outbox(struct uploader *u, uv_loop_t *loop, const struct uploader_options *options,
+                       struct sink *const *sinks, unsigned n, struct buf *why) {
+    struct outbox_options o = {
+        .boot = options->boot,
+        .spool_max_bytes =
+            options->spool_max_bytes > 0 ? options->spool_max_bytes : SPOOL_MAX_BYTES,
+        .spool_sync_ms = options->spool_sync_ms > 0 ? options->spool_sync_ms : SPOOL_SYNC_MS,
+    };
+    struct buf dir;
+    int rc;
+
+    buf_init(&dir, PATH_MAX);
+    buf_printf(&dir, "%s/spool", options->data_dir);
+    rc = dir.err;
+    o.spool_dir = dir.data;
+    if (rc == 0)
+        rc = outbox_new(&u->outbox, loop, &o, sinks, n, on_kept, on_empty, u, why);
+    buf_clear(&dir);
+    return rc;
 }
 
 int uploader_new(struct uploader **ret, uv_loop_t *loop, const struct uploader_options *options,
@@ -71,7 +96,14 @@ int uploader_new(struct uploader **ret, uv_loop_t *loop, const struct uploader_o
     struct sink_env env = {.loop = loop,
                            .data_dir = options->data_dir,
                            .boot = options->boot,
-                           .stdout_fd = STDOUT_FILENO};
+                           .stdout_fd = STDOUT_FILENO,
+                           .http = options->http,
+                           .app = options->app,
+                           .instance = options->instance,
+                           .token = options->token,
+                           .hubs = options->hubs,
+                           .command = options->command,
+                           .command_arg = options->command_arg};
     struct uploader *u = mem_calloc(1, sizeof(*u));
     struct sink *sinks[LIMIT_SINKS];
     unsigned n = 0;
@@ -87,7 +119,7 @@ int uploader_new(struct uploader **ret, uv_loop_t *loop, const struct uploader_o
     }
     /* The last that can fail: from here on there are handles. */
     if (rc == 0)
-        rc = outbox_new(&u->outbox, loop, sinks, n, on_kept, on_empty, u);
+        rc = open_outbox(u, loop, options, sinks, n, why);
     if (rc != 0)
         goto out;
     u->loop = loop;
@@ -161,7 +193,8 @@ static int open_batch(struct uploader *u) {
     return rc;
 }
 
-int uploader_add(struct uploader *u, const char *json, size_t len, uint64_t *ret_seq) {
+int uploader_add_sample(struct uploader *u, const char *json, size_t len, const char *worker,
+                        uint64_t sample, uint64_t *ret_seq) {
     int rc;
 
     if (!u->running)
@@ -176,11 +209,21 @@ int uploader_add(struct uploader *u, const char *json, size_t len, uint64_t *ret
     if (rc != 0 && rc != -EIO) /* after -EIO the record is in, and the batch ends with that error */
         return rc;
     *ret_seq = u->last_seq;
+    if (worker != NULL)
+        parcel_note(u->open, worker, sample);
     if (u->records++ == 0)
         (void)uv_timer_start(&u->flush, on_flush, u->flush_interval_ms, 0); /* the handle is open */
     if (u->writer != NULL && batch_writer_raw_bytes(u->writer) >= u->batch_max_bytes)
         close_batch(u, 0);
     return 0;
+}
+
+int uploader_add(struct uploader *u, const char *json, size_t len, uint64_t *ret_seq) {
+    return uploader_add_sample(u, json, len, NULL, 0, ret_seq);
+}
+
+uint64_t uploader_stored(struct uploader *u, const char *worker) {
+    return outbox_stored(u->outbox, worker);
 }
 
 void uploader_flush(struct uploader *u) {
@@ -238,4 +281,8 @@ void uploader_close(struct uploader *u, void (*closed)(void *arg), void *arg) {
 
 void uploader_status(const struct uploader *u, struct buf *out) {
     outbox_status(u->outbox, out);
+}
+
+void uploader_spool_status(const struct uploader *u, struct buf *out) {
+    outbox_spool_status(u->outbox, out);
 }

@@ -32,7 +32,31 @@
     X(BATCHES_SENT,            "batches_sent",            "Batches taken by a sink, each sink counted") \
     X(BATCHES_FAILED,          "batches_failed",          "Attempts to hand a batch to a sink that failed") \
     X(BATCHES_DROPPED,         "batches_dropped",         "Batches dropped because no sink took them and there was no room left") \
+    X(SPOOL_BYTES_WRITTEN,     "spool_bytes_written",     "Bytes written to the spool, records alone") \
+    X(SPOOL_WRITES_FAILED,     "spool_writes_failed",     "Attempts to write to the spool that failed: disk full, read-only …") \
+    X(SPOOL_SYNCS,             "spool_syncs",             "Times that the spool was made durable") \
+    X(SPOOL_SYNCS_FAILED,      "spool_syncs_failed",      "Times that this failed and the data was written again") \
+    X(SPOOL_SAMPLES_DROPPED,   "spool_samples_dropped",   "Samples that went with the oldest part of a full spool before every sink had them") \
+    X(SPOOL_DAMAGED,           "spool_damaged",           "Records of the spool that could not be read any more") \
+    X(SPOOL_SET_ASIDE,         "spool_set_aside",         "Files of the spool that were set aside: foreign, damaged or of a newer version") \
+    X(SPOOL_TAILS_CUT,         "spool_tails_cut",         "Half-written records at the end of a segment that were cut off after a kill") \
     X(SINK_FILES_REMOVED,      "sink_files_removed",      "Files of the file sink removed to stay within its cap") \
+    X(REGISTRATIONS,           "registrations",           "Registrations that the registry took") \
+    X(REGISTRY_PASSES,         "registry_passes",         "Signs of life that the registry took") \
+    X(REGISTRY_FORGOTTEN,      "registry_forgotten",      "Times that the registry did not know this container any more") \
+    X(REGISTRY_FAILED,         "registry_failed",         "Requests to the registry that failed or were refused") \
+    X(DISCOVERY_QUERIES,       "discovery_queries",       "Times that the registry was asked for hubs") \
+    X(DISCOVERY_FAILED,        "discovery_failed",        "Times that it did not say") \
+    X(HUB_FAILOVERS,           "hub_failovers",           "Times that another hub was taken because one had failed") \
+    X(REQUESTS_OUT,            "requests_out",            "Requests of sinks to remote ends") \
+    X(REQUESTS_OUT_FAILED,     "requests_out_failed",     "Requests of sinks that were not answered or not taken") \
+    X(BATCHES_SPLIT,           "batches_split",           "Times that a batch was too long for a remote end and was sent in parts") \
+    X(RECORDS_PARKED,          "records_parked",          "Records that a remote end will never take, kept in the directory parked") \
+    X(RECORDS_REPEATED,        "records_repeated",        "Records that a remote end had already") \
+    X(POINTS_REJECTED,         "points_rejected",         "Points that a collector rejected in a request that it took") \
+    X(PARKED_FILES_REMOVED,    "parked_files_removed",    "Files of the directory parked removed to stay within its cap") \
+    X(HUB_COMMANDS,            "hub_commands",            "Commands that came back in answers of a hub") \
+    X(HUB_COMMANDS_REFUSED,    "hub_commands_refused",    "Commands of a hub that are not valid, or too many, or that nobody here takes") \
     X(STATUS_REQUESTS,         "status_requests",         "Requests to the status socket") \
     X(STATUS_REFUSED_UID,      "status_refused_uid",      "Connections to the status socket by another user") \
     X(STATUS_REFUSED_BUSY,     "status_refused_busy",     "Connections to the status socket beyond its cap") \

@@ -51,6 +51,25 @@
 #define LIMIT_SINKS         8
 #define LIMIT_BACKLOG_BYTES (4 * 1024 * 1024)
 
+/* Spool (uploader/SPOOL.md). A segment is a sixteenth of the spool within these bounds; the oldest goes, counted, when there are too
+ * many of them or when they take more than PILLION_SPOOL_MAX. */
+#define LIMIT_SPOOL_SEGMENT_LEAST_BYTES 65536
+#define LIMIT_SPOOL_SEGMENT_MOST_BYTES  (4 * 1024 * 1024)
+#define LIMIT_SPOOL_SEGMENTS            8192
+#define LIMIT_SPOOL_PROBES              8                  /* segments looked into at the start */
+#define LIMIT_SPOOL_PROBE_BYTES         (64 * 1024 * 1024) /* of one of them; what is larger is not ours */
+#define LIMIT_SPOOL_POSITIONS           64 /* sinks remembered, those of earlier configurations included */
+#define LIMIT_SPOOL_POSITIONS_BYTES     65536 /* the file is written anew beyond */
+#define LIMIT_SPOOL_WORKERS                                                                        \
+    2048 /* whose last sample is known; beyond: the one that was heard least recently goes */
+#define LIMIT_SPOOL_DROPPED_WORKERS 64 /* counted one by one; beyond: together */
+#define LIMIT_SPOOL_WORKER_MS                                                                      \
+    3600000 /* without a sample for so long a worker is left out of the next segment */
+
+/* What one sink is given at most while it catches up. */
+#define LIMIT_DRAIN_PER_S       50
+#define LIMIT_DRAIN_BYTES_PER_S (8 * 1024 * 1024)
+
 /* Local sinks: files are rotated at this size; a directory holds at most so many of them and so many bytes; beyond: the oldest
  * goes, counted. Each start of the helper begins a new file, so that the number leaves room for a helper that restarts. */
 #define LIMIT_SINK_FILE_BYTES (8 * 1024 * 1024)
@@ -60,6 +79,33 @@
 /* Standard output: a reader that takes nothing for so long makes the attempt fail; one attempt writes for so long at most. */
 #define LIMIT_STDOUT_WAIT_MS  200
 #define LIMIT_STDOUT_WRITE_MS 500
+
+/* Requests outward. Beyond: refused (calls), an error (headers), cut (answers), taken as so much (Retry-After). */
+#define LIMIT_CALLS          64
+#define LIMIT_ANSWER_BYTES   65536
+#define LIMIT_HEADER_BYTES   65536
+#define LIMIT_RETRY_AFTER_MS 300000
+
+/* Commands in one answer of a hub, and the bytes of one; beyond: left out, counted. */
+#define LIMIT_HUB_COMMANDS      16
+#define LIMIT_HUB_COMMAND_BYTES 8192
+
+/* One request of a remote sink, records and bytes before compression; beyond: several requests. */
+#define LIMIT_REQUEST_RECORDS 1000
+#define LIMIT_REQUEST_BYTES   (4 * 1024 * 1024)
+
+/* What a remote end will never take is kept beside, in a directory of so many files and bytes; beyond: the oldest goes, counted. */
+#define LIMIT_PARKED_FILES 256
+#define LIMIT_PARKED_BYTES (16 * 1024 * 1024)
+
+/* Registry. Beyond: the value is refused (servers), the answer is not read (bytes, objects and arrays), those that come last in
+ * this helper's own order are not remembered (hubs). */
+#define LIMIT_REGISTRY_SERVERS      8
+#define LIMIT_REGISTRY_ANSWER_BYTES 262144
+#define LIMIT_REGISTRY_CONTAINERS   8192
+#define LIMIT_HUBS                  16
+/* The longest that leaving the registry may take; the stop never waits for more. */
+#define LIMIT_REGISTRY_LEAVE_MS 1000
 
 /* Warnings kept for the status page; beyond: the oldest goes. */
 #define LIMIT_WARNINGS 16

@@ -14,6 +14,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/text.h"
 #include "agent/cli/check_node.h"
+#include "agent/cli/check_remote.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/client.h"
 #include "agent/cli/report.h"
@@ -29,8 +30,9 @@
 
 static const char help[] =
     "usage: pillion check [--json]\n\n"
-    "Reads the configuration and tries what the helper needs: directories, sinks, Node.js, the\n"
-    "preload, the helper itself, the container's limits. Changes nothing.\n\n"
+    "Reads the configuration and tries what the helper needs: directories, sinks (remote ones\n"
+    "are asked), Node.js, the preload, the helper itself, the container's limits. Changes\n"
+    "nothing.\n\n"
     "  --json   "
     "{\"checks\":[{\"check\":…,\"result\":\"ok|warn|fail\",\"text\":…,\"advice\":…}],\"ok\":…}\n\n"
     "Examples:\n"
@@ -119,6 +121,8 @@ static void check_sink(struct report *r, const char *sink) {
         check_data_dir(r, "sink", sink + strlen("file:"));
     else if (strcmp(sink, "file:") == 0)
         report_add(r, REPORT_OK, "sink", NULL, "file: (in the data directory)");
+    else if (strchr(sink, '+') != NULL)
+        return; /* check_remote.c */
     else if (strcmp(sink, "none") == 0)
         report_add(r, REPORT_OK, "sink", NULL, "none: samples are only in `top` and /metrics");
     else
@@ -283,6 +287,7 @@ int cli_check_main(int argc, char **argv, char *const *env) {
         check_runtime_dir(&r, &config);
         check_data_dir(&r, "data-dir", config.data_dir);
         check_sinks(&r, &config);
+        check_remote_sinks(&r, &config);
         check_node(&r, env);
         check_preload(&r, &config);
         check_processes(&r, &config);

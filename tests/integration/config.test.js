@@ -24,7 +24,8 @@ const mistakes = [
   ['PILLION_STOP_TIMEOUT', '2h', /out of range; accepted: 1s to 1h/],
   ['PILLION_LOG', 'verbose', /accepted: error, warn, info or debug/],
   ['PILLION_LOG_FORMAT', 'xml', /accepted: text or json/],
-  ['PILLION_REGISTRY', 'consul+http://127.0.0.1:8500', /does not have yet; accepted: none/],
+  ['PILLION_REGISTRY', 'consul:8500', /accepted: none/],
+  ['PILLION_STORE', 's3://bucket/prefix', /does not have yet; accepted: file:/],
   ['PILLION_SNIK', 'none', /did you mean PILLION_SINK \(accepted: none/],
   ['PILLION_WHATEVER_THIS_IS', '1', /accepted: those of `pillion --help`/],
 ];

@@ -1,4 +1,4 @@
-/* P46, P47: test_cgroup.c - collectors/cgroup: 41 layouts against exact values (tests/fixtures/cgroup), rates, this machine's own groups,
+/* P46, P47: test_cgroup.c - collectors/cgroup: 39 layouts against exact values (tests/fixtures/cgroup), rates, this machine's own groups,
  * and, where groups can be made here, real CPU quotas and a real OOM kill. */
 #include <dirent.h>
 #include <errno.h>

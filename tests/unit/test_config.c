@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 #include <jansson.h>
@@ -72,6 +73,8 @@ static void test_nothing_given(void **state) {
     assert_int_equal(config.runtime_dir[0], '/');
     assert_int_equal(config.data_dir[0], '/');
     assert_string_equal(config.sink, "file:");
+    assert_string_equal(config.registry, "none");
+    assert_string_equal(config.advertise, "found");
     assert_int_equal(config.sample_interval_ms, 1000);
     assert_int_equal(config.flush_interval_ms, 10000);
     assert_int_equal(config.batch_max_bytes, 1048576);
@@ -104,6 +107,12 @@ static void test_each_is_read(void **state) {
     assert_string_equal(config.sink, "none");
     good("PILLION_SINK=file:,file:/a b,stdout:");
     assert_string_equal(config.sink, "file:,file:/a b,stdout:");
+    good("PILLION_REGISTRY=consul+https://u:p@consul:8501");
+    assert_string_equal(config.registry, "consul+https://u:p@consul:8501");
+    good("PILLION_REGISTRY=consul:");
+    good("PILLION_REGISTRY=eureka+http://a:1,http://b:2/eureka/v2");
+    good("PILLION_ADVERTISE=[fd00::1]:7468");
+    assert_string_equal(config.advertise, "[fd00::1]:7468");
     good("PILLION_BLOCKED_AFTER=500ms");
     assert_int_equal(config.blocked_after_ms, 500);
     good("PILLION_BLOCKED_AFTER=10m");
@@ -137,6 +146,13 @@ static void test_wrong_values(void **state) {
         "PILLION_MEMORY_ALARM=\"0.9\" is not a percentage such as 90%; accepted: 1% to 100%");
     bad("PILLION_MEMORY_ALARM=0%",
         "PILLION_MEMORY_ALARM=\"0%\" is out of range; accepted: 1% to 100%");
+    bad("PILLION_ADVERTISE=0.0.0.0:0",
+        "PILLION_ADVERTISE=\"0.0.0.0:0\" is not an address; accepted: "
+        "found, HOST, HOST:PORT, :PORT or [IPV6]:PORT");
+    bad("PILLION_REGISTRY=consul+http://user:hunter2@a b",
+        "PILLION_REGISTRY=\"consul+http://***@a b\" is not the address of a registry; accepted: "
+        "none, consul+http(s)://HOST:8500, consul+unix:///SOCKET, consul: (at CONSUL_HTTP_ADDR, "
+        "else 127.0.0.1:8500), or eureka+http(s)://HOST:8761/eureka, several of these with commas");
     bad("PILLION_LOG=INFO",
         "PILLION_LOG=\"INFO\" is not known; accepted: error, warn, info or debug");
     bad("PILLION_LOG_FORMAT=xml",
@@ -155,9 +171,9 @@ static void test_wrong_values(void **state) {
 
 static void test_sinks(void **state) {
     static const char *const wrong[] = {
-        "file",           "file:rel", "stdout", "none,file:", "file:,",           ",file:",
-        "file:,,stdout:", "hub:",     "file: ", "stdout:/x",  "es+http://h:9200", "otlp+http://h",
-        " file:",         "NONE",
+        "file",           "file:rel",  "stdout",      "none,file:", "file:,",        ",file:",
+        "file:,,stdout:", "hub",       "file: ",      "stdout:/x",  "es+http://h:x", "otlp+ftp://h",
+        "hub:x",          "es+h:9200", "hub+http://", " file:",     "NONE",
     };
     char text[64];
 
@@ -166,7 +182,7 @@ static void test_sinks(void **state) {
         (void)snprintf(text, sizeof(text), "PILLION_SINK=%s", wrong[i]);
         assert_int_equal(load(text, NULL), -EINVAL);
         assert_non_null(strstr(why.data, "is not a list of sinks that this version has; accepted: "
-                                         "none, or a list with commas of file:"));
+                                         "none, or a list with commas of hub:"));
         assert_non_null(strstr(why.data, wrong[i]));
         assert_string_equal(config.sink, "file:");
     }
@@ -206,9 +222,11 @@ static void test_misspelt(void **state) {
                 fail_msg("%s: %s", text, why.data);
         }
     }
-    bad("PILLION_SNIK=none", "PILLION_SNIK=\"none\" is not a variable of pillion; did you mean "
-                             "PILLION_SINK (accepted: none, or a list with commas of file: (under "
-                             "the data directory), file:/DIR and stdout:)?");
+    bad("PILLION_SNIK=none",
+        "PILLION_SNIK=\"none\" is not a variable of pillion; did you mean "
+        "PILLION_SINK (accepted: none, or a list with commas of hub:, hub+URL, es+URL, otlp+URL, "
+        "file:, "
+        "file:/DIR and stdout:, where URL is http(s)://[USER:PASSWORD@]HOST[:PORT][/PATH])?");
     bad("PILLION_FLUSH_INTERVALL=1s",
         "PILLION_FLUSH_INTERVALL=\"1s\" is not a variable of pillion; did you mean "
         "PILLION_FLUSH_INTERVAL (accepted: 1s to 5m, not less than PILLION_SAMPLE_INTERVAL)?");
@@ -299,7 +317,10 @@ static void test_secrets_are_not_shown(void **state) {
         "PILLION_TOKEN=hunter2",
         "PILLION_TOKN=hunter2",
         "PILLION_API_KEY=hunter2",
-        "PILLION_SINK=es+https://u:hunter2@h/",
+        "PILLION_SINK=es+https://u:hunter2@h:0/",
+        "PILLION_SINK=es+https://u:hunter2@",
+        "PILLION_SINK_TOKEN=hunter2 ",
+        "PILLION_SINK_TOKN=hunter2",
         "PILLION_SNIK=https://u:hunter2@h/",
         "PILLION_NOTIFY=amqp://u:hunter2@h/?x=hunter2",
         "PILLION_SINK=file:,https://h/?token=hunter2",
@@ -311,6 +332,44 @@ static void test_secrets_are_not_shown(void **state) {
         if (strstr(why.data, "hunter2") != NULL)
             fail_msg("%s", why.data);
     }
+}
+
+/* P64: the value may stand in a file, which may be a link, as the secrets of Kubernetes are. */
+static void test_values_in_files(void **state) {
+    char dir[] = "/tmp/pillion-test-config-XXXXXX", file[64], link[64], text[128];
+    FILE *f;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(file, sizeof(file), "%s/data", dir);
+    (void)snprintf(link, sizeof(link), "%s/token", dir);
+    f = fopen(file, "w");
+    assert_non_null(f);
+    (void)fputs("hunter2\n", f);
+    (void)fclose(f);
+    assert_int_equal(symlink("data", link), 0);
+    (void)snprintf(text, sizeof(text), "PILLION_SINK_TOKEN_FILE=%s", link);
+    good(text);
+    assert_string_equal(config.sink_token, "hunter2");
+    assert_int_equal(load(text, "PILLION_SINK_TOKEN=other"), -EINVAL);
+    assert_non_null(strstr(why.data, "is given more than once"));
+    (void)snprintf(text, sizeof(text), "PILLION_SINK_FILE=%s", link);
+    assert_int_equal(load(text, NULL), -EINVAL);
+    assert_non_null(strstr(why.data, "is not a list of sinks"));
+    (void)snprintf(text, sizeof(text), "PILLION_SINK_TOKEN_FILE=%s", dir);
+    assert_int_equal(load(text, NULL), -EINVAL);
+    assert_non_null(strstr(why.data, "Is a directory; accepted: a file"));
+    assert_int_equal(unlink(link), 0);
+    (void)snprintf(text, sizeof(text), "PILLION_SINK_TOKEN_FILE=%s", link);
+    assert_int_equal(load(text, NULL), -EINVAL);
+    assert_non_null(strstr(why.data, "No such file or directory; accepted: a file"));
+    assert_int_equal(mkfifo(link, 0600), 0); /* does not hang */
+    assert_int_equal(load(text, NULL), -EINVAL);
+    assert_int_equal(unlink(link), 0);
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(rmdir(dir), 0);
+    assert_int_equal(load("PILLION_LOG_FILE=x", NULL), -EINVAL); /* not for all of them */
+    good("PILLION_SINK=hub:,es+https://u:p@h:9200/x?kind=stream,otlp+http://[::1]:4318");
 }
 
 static void test_application_name(void **state) {
@@ -389,7 +448,7 @@ static void test_json(void **state) {
     assert_int_equal(config_load(&config, env, &why), 0);
     config_json(&config, env, &out);
     all = json_loads(out.data, JSON_REJECT_DUPLICATES, NULL);
-    assert_int_equal(json_object_size(all), 13);
+    assert_int_equal(json_object_size(all), 21);
     row = json_object_get(all, "PILLION_SINK");
     assert_string_equal(json_string_value(json_object_get(row, "value")), "file:/a \"b\"");
     assert_string_equal(json_string_value(json_object_get(row, "source")), "environment");
@@ -471,6 +530,7 @@ int main(void) {
         TEST(test_several),
         TEST(test_combinations),
         TEST(test_secrets_are_not_shown),
+        TEST(test_values_in_files),
         TEST(test_application_name),
         TEST(test_directories),
         TEST(test_bounds_as_told),

@@ -127,6 +127,8 @@ static void close_bench(struct bench *b) {
     close(b->dirfd);
     (void)snprintf(path, sizeof(path), "%s/batches", b->dir);
     empty_dir(path);
+    (void)snprintf(path, sizeof(path), "%s/spool", b->dir);
+    empty_dir(path);
     empty_dir(b->dir);
 }
 

@@ -8,6 +8,7 @@ const http = require('node:http');
 const os = require('node:os');
 const path = require('node:path');
 const zlib = require('node:zlib');
+const { quickInstance } = require('./registry');
 
 const ROOT = path.resolve(__dirname, '../../..');
 const BIN = process.env.PILLION_BIN ? path.resolve(process.env.PILLION_BIN) : path.join(ROOT, 'build/release/pillion');
@@ -170,6 +171,10 @@ function start(t, args, { dir = tempDir(t), env = {}, cwd, stdio = ['ignore', 'p
     PILLION_FLUSH_INTERVAL: '1s',
     ...env,
   });
+  // A container delivers for the first time at a moment of its own within 30 s; tests are one whose moment comes at once.
+  if (/\+http|hub:/.test(full.PILLION_SINK ?? '') && !('PILLION_INSTANCE' in env)) {
+    full.PILLION_INSTANCE = quickInstance(full.PILLION_APP ?? full.OTEL_SERVICE_NAME ?? 'app', 300, 'delivery');
+  }
   for (const k of Object.keys(full)) if (full[k] === undefined) delete full[k];
   const argv = [...before, command, ...args];
   const running = new Running(spawn(argv[0], argv.slice(1), { env: full, cwd: cwd ?? dir, stdio }), dir);
