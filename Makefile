@@ -8,7 +8,7 @@ B := build/$(MODE)
 VERSION := $(shell cat VERSION)
 PREFIX ?= /usr/local
 PKG_CONFIG ?= pkg-config
-PACKAGES := libuv jansson zlib libmicrohttpd libcurl
+PACKAGES := libuv jansson zlib libmicrohttpd libcurl librabbitmq libssl libcrypto
 
 CFLAGS ?= -O2 -g
 P_CPPFLAGS := -I. -D_GNU_SOURCE -DPILLION_VERSION='"$(VERSION)"'
@@ -52,7 +52,7 @@ endif
 SOURCES := $(sort $(wildcard agent/*.c agent/*/*.c ipc/*.c collectors/*.c collectors/*/*.c uploader/*.c uploader/*/*.c))
 OBJECTS := $(SOURCES:%.c=$(B)/%.o)
 LIB_OBJECTS := $(filter-out $(B)/agent/main.o,$(OBJECTS))
-EMBEDDED := $(wildcard collectors/node/*.js agent/init/*.js)
+EMBEDDED := $(wildcard collectors/node/*.js collectors/node/fork/*.js agent/init/*.js)
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(sort $(wildcard tests/unit/test_*.c)))
 
@@ -77,13 +77,28 @@ $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call run,CC,$(CC) $(P_CPPFLAGS) $(CPPFLAGS) $(P_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@)
 
-$(B)/agent/embedded.o: $(EMBEDDED)
+# What takes heap snapshots from a child (collectors/node/fork/): an add-on without any library, the same for glibc and musl.
+# On a processor that it does not know it is empty, and snapshots are refused with that reason.
+FORK_NODE := $(B)/collectors/node/fork/snapshot.node
+FORK_FLAGS := -I. -std=c11 -O2 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -shared -nostdlib -ffreestanding \
+	-fPIC -fvisibility=hidden -fno-stack-protector -fno-builtin -s -Wl,--hash-style=gnu,--build-id=none -Wl,-z,relro,-z,now,-z,noexecstack
+
+$(FORK_NODE): collectors/node/fork/snapshot.c $(wildcard collectors/node/fork/*.h) $(B)/flags
+	@mkdir -p $(@D)
+	$(call run,NODE,case "$$($(CC) -dumpmachine)" in (x86_64-*|aarch64-*) $(CC) $(FORK_FLAGS) $< -o $@ ;; (*) : >$@ ;; esac)
+
+$(B)/agent/embedded.o: $(EMBEDDED) $(FORK_NODE)
+$(B)/agent/embedded.o: private P_CPPFLAGS += -DPILLION_FORK_NODE='"$(FORK_NODE)"'
+$(B)/collectors/flamegraph/page.o: $(wildcard collectors/flamegraph/page/*)
 
 $(B)/pillion: $(OBJECTS)
 	$(call run,LINK,$(CC) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) $(LDFLAGS) $^ $(P_LDLIBS) $(LDLIBS) -o $@)
 
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(LIB_OBJECTS)
 	$(call run,LINK,$(CC) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) $(LDFLAGS) $^ $(P_LDLIBS) -lcmocka $(LDLIBS) -o $@)
+
+$(B)/tests/services/%: $(B)/tests/services/%.o $(LIB_OBJECTS)
+	$(call run,LINK,$(CC) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) $(LDFLAGS) $^ $(P_LDLIBS) $(LDLIBS) -o $@)
 
 $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(LIB_OBJECTS)
 	$(call run,LINK,$(CC) $(P_CFLAGS) $(CFLAGS) $(P_LDFLAGS) -fsanitize=fuzzer $(LDFLAGS) $^ $(P_LDLIBS) $(LDLIBS) -o $@)
@@ -128,8 +143,8 @@ integration: ## the integration tests alone
 .PHONY: test-services
 test-services: ## against real Consul, Eureka, OpenSearch, Elasticsearch, OpenTelemetry Collector, built once into a cache
 	@packaging/deps.sh build test services
-	@$(AGAIN) all
-	@B=$(B) tests/run services
+	@$(AGAIN) all $(B)/tests/services/notifier
+	@B=$(B) NOTIFIER=$(abspath $(B))/tests/services/notifier tests/run services
 
 .PHONY: chaos
 chaos: ## 1,000 kills at random and 20 at each fault point, with an oracle: missing 0, foreign 0, corrupt 0
@@ -166,6 +181,12 @@ bench-smoke: ## the same in under three minutes, without writing
 	@packaging/deps.sh build bench
 	@$(AGAIN) all
 	@node tests/bench/run.js --smoke
+
+AARCH64_CC ?= aarch64-linux-gnu-gcc
+.PHONY: fork-aarch64
+fork-aarch64: ## the native part of heap snapshots for aarch64, with a cross compiler: that it compiles
+	@mkdir -p $(B)/collectors/node/fork
+	$(call run,NODE,$(AARCH64_CC) $(FORK_FLAGS) collectors/node/fork/snapshot.c -o $(B)/collectors/node/fork/snapshot-aarch64.node)
 
 .PHONY: coverage
 coverage: ## which lines the unit tests reach, file by file

@@ -19,6 +19,7 @@
 #include "agent/base/fs.h"
 #include "agent/base/mem.h"
 #include "agent/base/text.h"
+#include "agent/captures.h"
 #include "agent/config.h"
 #include "agent/helper_stats.h"
 #include "agent/init/prepare.h"
@@ -50,7 +51,8 @@ struct agent {
     struct workers *workers;
     struct pipeline pipeline;
     struct uploader *uploader;
-    struct http *outward;        /* connections of the sinks; NULL: all are local */
+    struct captures *captures;
+    struct http *outward;        /* connections of sinks, store, webhooks; NULL: all are local */
     struct registrar *registrar; /* NULL: there is no registry */
     struct ipc_server *ipc;
     struct http_server *http;
@@ -93,6 +95,15 @@ static void on_http_closed(void *arg) {
     (void)arg;
 }
 
+static void on_captures_closed(void *arg) {
+    struct agent *a = arg;
+
+    a->captures = NULL;
+    a->status.captures = NULL;
+    http_server_close(a->http, on_http_closed, NULL);
+    ipc_server_close(a->ipc, on_server_closed, a);
+}
+
 static void on_flushed(void *arg) {
     struct agent *a = arg;
 
@@ -103,8 +114,7 @@ static void on_flushed(void *arg) {
     uv_close((uv_handle_t *)&a->intr, NULL);
     helper_stats_close(&a->helper);
     initfeed_close(&a->feed);
-    http_server_close(a->http, on_http_closed, NULL);
-    ipc_server_close(a->ipc, on_server_closed, a);
+    captures_close(a->captures, on_captures_closed, a); /* it needs its workers for that */
 }
 
 static void stop(struct agent *a, const char *why) {
@@ -118,7 +128,9 @@ static void stop(struct agent *a, const char *why) {
     if (a->deadline_ms == 0)
         a->deadline_ms = uv_now(&a->loop) + budget;
     (void)uv_timer_stop(&a->tick);
+    watcher_tick(&a->pipeline, clock_mono_ms()); /* the worker whose end ends the container */
     registrar_leave(a->registrar);
+    captures_stop(a->captures);
     uploader_stop(a->uploader, a->deadline_ms, on_flushed, a);
 }
 
@@ -174,6 +186,7 @@ static void on_tick(uv_timer_t *timer) {
 
     watcher_tick(&a->pipeline, now);
     registrar_tick(a->registrar, a->workers, now);
+    captures_tick(a->captures, now);
     if (now - a->housekept_ms < HOUSEKEEP_MS)
         return;
     a->housekept_ms = now;
@@ -211,6 +224,7 @@ static void fill_status(struct agent *a, char *const *env) {
         .started_mono_ms = clock_mono_ms(),
         .workers = a->workers,
         .uploader = a->uploader,
+        .captures = a->captures,
         .registrar = a->registrar,
         .container_schema = a->pipeline.container_schema,
         .container_values = a->pipeline.container.values,
@@ -242,7 +256,9 @@ static int start_outward(struct agent *a, struct buf *why) {
                            .cert_file = a->config.cert_file,
                            .key_file = a->config.key_file};
 
-    return sink_list_is_remote(a->config.sink) ? http_new(&a->outward, &a->loop, &tls, why) : 0;
+    return sink_list_is_remote(a->config.sink) || captures_need_http(&a->config)
+               ? http_new(&a->outward, &a->loop, &tls, why)
+               : 0;
 }
 
 static int start_uploader(struct agent *a, struct buf *why) {
@@ -258,6 +274,8 @@ static int start_uploader(struct agent *a, struct buf *why) {
         .spool_sync_ms = a->config.spool_sync_ms,
         .hubs = registrar_hubs(a->registrar),
         .token = a->config.sink_token,
+        .command = captures_on_hub_command,
+        .command_arg = &a->captures,
     };
     int rc = start_outward(a, why);
 
@@ -269,6 +287,19 @@ static int start_uploader(struct agent *a, struct buf *why) {
     if (rc == 0)
         pipeline_set_uploader(&a->pipeline, a->uploader);
     return rc;
+}
+
+static int make_captures(struct agent *a, struct buf *why) {
+    struct captures_env env = {.loop = &a->loop,
+                               .config = &a->config,
+                               .app = a->app,
+                               .pipeline = &a->pipeline,
+                               .runtime_fd = a->rundir.fd,
+                               .http = a->outward,
+                               .pages = status_handler,
+                               .pages_arg = &a->status};
+
+    return captures_new(&a->captures, &env, why);
 }
 
 static int start_servers(struct agent *a) {
@@ -314,11 +345,15 @@ static int start(struct agent *a, char *const *env, struct buf *why) {
     if (rc == 0)
         rc = start_uploader(a, why);
     if (rc == 0)
+        rc = make_captures(a, why);
+    if (rc == 0)
         rc = metrics_text_new(&a->status.metrics_text);
     if (rc != 0)
         return rc;
     fill_status(a, env);
     rc = start_servers(a);
+    if (rc == 0)
+        rc = captures_start(a->captures);
     if (rc == 0)
         rc = start_signal(a, &a->term, SIGTERM);
     if (rc == 0)

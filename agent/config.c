@@ -15,6 +15,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/text.h"
 #include "agent/config_table.h"
+#include "collectors/capture.h"
 
 #define PREFIX     "PILLION_"
 #define SHOW_BYTES 100 /* of a value in an error line */
@@ -23,11 +24,12 @@
 #define VALUE_FILE_BYTES  16384 /* of a file that holds a value */
 #define NEAR              3     /* edit distance up to which a name is taken for a misspelt one */
 
-#define KIB        1024u
-#define MIB        (1024u * 1024u)
-#define SECOND     1000u
-#define MINUTE     60000u
-#define AT(member) offsetof(struct config, member)
+#define KIB          1024u
+#define MIB          (1024u * 1024u)
+#define SECOND       1000u
+#define MINUTE       60000u
+#define AT(member)   offsetof(struct config, member)
+#define ACTION(name) (1u << CAPTURE_##name)
 
 static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
@@ -79,8 +81,8 @@ const struct option config_options[] = {
      "variables hold as well",
      AT(registry), 0, 0, NULL, OPTION_REGISTRY, false, false},
     {"PILLION_ADVERTISE", "found", "found, HOST, HOST:PORT, :PORT or [IPV6]:PORT",
-     "Address given to the registry; found: `POD_IP`, else this container's own on the way to the registry; as this version serves "
-     "no command port, a port is registered only where it is given here, and the meta `commands` is `none`",
+     "Address given to the registry; found: `POD_IP`, else this container's own on the way to the registry, with the port of "
+     "PILLION_LISTEN where that can be reached from elsewhere; without a port that is registered the meta `commands` is `none`",
      AT(advertise), 0, 0, NULL, OPTION_ADVERTISE, false, false},
     {"PILLION_BLOCKED_AFTER", "2s", "500ms to 10m", "An event loop that has not turned for so long is called blocked",
      AT(blocked_after_ms), 500, 10 * MINUTE, NULL, OPTION_DURATION, false, false},
@@ -94,18 +96,37 @@ const struct option config_options[] = {
     {"PILLION_LOG_FORMAT", "text", "text or json", "Form of these lines",
      AT(log_format), 0, 0, log_formats, OPTION_CHOICE, false, false},
 
-#define RESERVED(name, only, secret, meaning) \
-    {name, only, only, meaning, 0, 0, 0, NULL, OPTION_RESERVED, false, secret}
-    RESERVED("PILLION_LISTEN",        "none",    false, "Command port"),
-    RESERVED("PILLION_TOKEN",         "none",    true,  "Secret of the command port"),
-    RESERVED("PILLION_TOKEN_FILE",    NULL,      false, "The same in a file"),
-    RESERVED("PILLION_STORE",         "file:",   false, "File store"),
-    RESERVED("PILLION_NOTIFY",        "none",    false, "Message queue or webhook"),
-    RESERVED("PILLION_ON_BLOCKED",    "none",    false, "What a blocked loop captures"),
-    RESERVED("PILLION_ON_MEMORY",     "none",    false, "What a memory alarm captures"),
-    RESERVED("PILLION_ON_CRASH",      "none",    false, "What a crash captures"),
-    RESERVED("PILLION_CAPTURE_LIMIT", "6/h",     false, "Captures by rule"),
-    RESERVED("PILLION_KEEP",          "1GiB,7d", false, "Local artifacts kept"),
+    {"PILLION_LISTEN", "127.0.0.1:7468", "none, IP:PORT, [IPV6]:PORT or localhost:PORT; any other address than loopback needs PILLION_TOKEN",
+     "Command port; loopback takes PILLION_TOKEN as a bearer token, any other address takes signed requests; when the port is taken "
+     "the helper goes on without it",
+     AT(listen), 0, 0, NULL, OPTION_LISTEN, false, false},
+    {"PILLION_TOKEN", "none", "16 to 255 printable characters of ASCII without blanks",
+     "Secret of the command port and of signed webhooks; without it nobody may command over the port; as PILLION_TOKEN_FILE the file "
+     "that holds it",
+     AT(token), 16, 255, NULL, OPTION_SECRET, true, true, true},
+    {"PILLION_STORE", "file:",
+     "file:, file:/DIR, http(s)://[USER:PASSWORD@]HOST[:PORT]/[PATH/], webdav+http(s)://… or s3://BUCKET[/PREFIX]",
+     "Where heap snapshots, profiles and reports go (file: is artifacts below the data directory); S3 takes the `AWS_…` variables; as "
+     "PILLION_STORE_FILE the file that holds it",
+     AT(store), 0, 0, NULL, OPTION_STORE, false, false, true},
+    {"PILLION_NOTIFY", "none",
+     "none, or a list with commas of amqp(s)://[USER:PASSWORD@]HOST/[VHOST] with ?exchange=…&routing_key=…, and http(s)://…",
+     "Who is told when a file is in the store: a message queue, a webhook; as PILLION_NOTIFY_FILE the file that holds the list",
+     AT(notify), 0, 0, NULL, OPTION_NOTIFY, false, false, true},
+    {"PILLION_ON_BLOCKED", "stack", "none, or a list with commas of stack, cpu_profile, report and heap_profile",
+     "What is captured by itself when an event loop is blocked",
+     AT(on_blocked), 0, ACTION(STACK) | ACTION(CPU_PROFILE) | ACTION(REPORT) | ACTION(HEAP_PROFILE), NULL, OPTION_ACTIONS, false, false},
+    {"PILLION_ON_MEMORY", "heap_profile", "none, or a list with commas of heap_profile, heap_histogram, heap_snapshot, gc_trace, report and stack",
+     "What is captured by itself when memory is near its limit (PILLION_MEMORY_ALARM)",
+     AT(on_memory), 0, ACTION(HEAP_PROFILE) | ACTION(HEAP_HISTOGRAM) | ACTION(HEAP_SNAPSHOT) | ACTION(GC_TRACE) | ACTION(REPORT) | ACTION(STACK),
+     NULL, OPTION_ACTIONS, false, false},
+    {"PILLION_ON_CRASH", "report", "none or report",
+     "What is kept of a worker that crashed: the diagnostic report that Node.js wrote, without the environment variables",
+     AT(on_crash), 0, ACTION(REPORT), NULL, OPTION_ACTIONS, false, false},
+    {"PILLION_CAPTURE_LIMIT", "6/h", "1/h to 60/h", "Captures by rule; there are 5 minutes between two of one worker and rule in any case",
+     AT(captures_per_hour), 1, 60, NULL, OPTION_RATE, false, false},
+    {"PILLION_KEEP", "1GiB,7d", "SIZE,DURATION: 1MiB to 1TiB, 1m to 365d", "Local artifacts that are kept, by size and age; beyond, the oldest go",
+     AT(keep), 0, 0, NULL, OPTION_KEEP, false, false},
 };
 /* clang-format on */
 
@@ -143,7 +164,7 @@ static void show_value(const struct option *o, const char *value, char *out, siz
 
 static void take(struct reader *r, size_t row, const char *value) {
     const struct option *o = &config_options[row];
-    const char *accepted = o->accepted != NULL ? o->accepted : "only leaving it out";
+    const char *accepted = o->accepted;
     char shown[SHOW_BYTES];
     int rc;
 
@@ -217,8 +238,7 @@ static void unknown(struct reader *r, const char *name, const char *value) {
         text_show(shown, sizeof(shown), value);
     if (nearest != NULL)
         mistake(r, "%s=\"%s\" is not a variable of pillion; did you mean %s (accepted: %s)?",
-                shown_name, shown, nearest->name,
-                nearest->accepted != NULL ? nearest->accepted : "only leaving it out");
+                shown_name, shown, nearest->name, nearest->accepted);
     else
         mistake(r, "%s=\"%s\" is not a variable of pillion; accepted: those of `pillion --help`",
                 shown_name, shown);
@@ -388,7 +408,7 @@ static int set_defaults(struct config *c) {
         const struct option *o = &config_options[i];
         int rc = 0;
 
-        if (!o->found && o->kind != OPTION_RESERVED)
+        if (!o->found)
             rc = config_parse(c, o, o->fallback);
         if (rc != 0)
             return rc;
@@ -398,13 +418,13 @@ static int set_defaults(struct config *c) {
 
 static bool given(const struct reader *r, size_t where) {
     for (size_t i = 0; i < config_options_count; i++)
-        if (config_options[i].where == where && config_options[i].kind != OPTION_RESERVED)
+        if (config_options[i].where == where)
             return r->given[i];
     return false;
 }
 
 /* A batch that closes before the next sample is due holds less than one of each worker. */
-static void check_combinations(struct reader *r) {
+static void check_flush(struct reader *r) {
     struct config *c = r->config;
     char flush[32], sample[32];
 
@@ -419,6 +439,28 @@ static void check_combinations(struct reader *r) {
                 flush, sample, sample);
     }
     c->flush_interval_ms = c->sample_interval_ms;
+}
+
+/* Whoever can reach the port from elsewhere could command us without it. */
+static void check_port(struct reader *r) {
+    struct config *c = r->config;
+    char ip[CONFIG_IP_BYTES];
+    uint16_t port;
+
+    if (c->token != NULL || config_listen(c->listen, ip, &port) != 0 || config_listen_is_local(ip))
+        return;
+    mistake(r,
+            "PILLION_LISTEN=\"%s\" can be reached from elsewhere, and PILLION_TOKEN is not set; "
+            "accepted: a loopback address, none, or both variables",
+            c->listen);
+    mem_free(c->listen);
+    c->listen = mem_strdup("none");
+    r->no_memory |= c->listen == NULL;
+}
+
+static void check_combinations(struct reader *r) {
+    check_flush(r);
+    check_port(r);
 }
 
 int config_load(struct config *ret, char *const *env, struct buf *why) {
@@ -452,6 +494,12 @@ void config_clear(struct config *c) {
     mem_free(c->sink);
     mem_free(c->registry);
     mem_free(c->advertise);
+    mem_free(c->listen);
+    mem_free(c->store);
+    mem_free(c->notify);
+    if (c->token != NULL)
+        explicit_bzero(c->token, strlen(c->token));
+    mem_free(c->token);
     if (c->sink_token != NULL) /* it need not stay in memory */
         explicit_bzero(c->sink_token, strlen(c->sink_token));
     mem_free(c->sink_token);

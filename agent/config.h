@@ -11,16 +11,28 @@
 #include "agent/base/buf.h"
 #include "agent/base/log.h"
 
+struct config_keep {
+    uint64_t bytes;
+    uint64_t ms;
+};
+
 struct config {
     /* Strings are owned (mem_free through config_clear). */
     char *app; /* NULL: not given, the helper looks into package.json (agent/appname.c) */
     char *instance;
-    char *runtime_dir; /* absolute */
-    char *data_dir;    /* absolute */
-    char *sink;        /* as written: a list with commas */
-    char *registry;    /* as written: uploader/registry/address.h */
-    char *advertise;   /* as written: agent/advertise.h */
-    char *sink_token;  /* NULL: none, as the next three */
+    char *runtime_dir;                        /* absolute */
+    char *data_dir;                           /* absolute */
+    char *sink;                               /* as written: a list with commas */
+    char *registry;                           /* as written: uploader/registry/address.h */
+    char *advertise;                          /* as written: agent/advertise.h */
+    char *listen;                             /* "none", or as config_listen() reads it */
+    char *store;                              /* as written: uploader/store.h */
+    char *notify;                             /* as written: uploader/notify.h */
+    char *token;                              /* NULL: none */
+    unsigned on_blocked, on_memory, on_crash; /* 1 << enum capture_action … */
+    unsigned captures_per_hour;
+    struct config_keep keep;
+    char *sink_token; /* NULL: none, as the next three */
     char *ca_file;
     char *cert_file;
     char *key_file;
@@ -41,6 +53,12 @@ struct config {
  * value, so that `run` can go on. -ENOMEM leaves *ret cleared. Call config_clear() in every case. */
 int config_load(struct config *ret, char *const *env, struct buf *why);
 void config_clear(struct config *c);
+
+#define CONFIG_IP_BYTES 46
+/* Takes "IP:PORT", "[IPV6]:PORT" or "localhost:PORT" apart. -EINVAL. */
+int config_listen(const char *text, char ret_ip[CONFIG_IP_BYTES], uint16_t *ret_port);
+/* Can it be reached from this machine alone? */
+bool config_listen_is_local(const char *ip);
 
 /* The table as text: for --help (80 columns), as a man page section (mdoc), as a Markdown table. */
 void config_help(struct buf *out);

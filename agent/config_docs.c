@@ -36,40 +36,16 @@ static void wrap(struct buf *out, const char *text, size_t column, size_t indent
     buf_putc(out, '\n');
 }
 
-static void reserved_list(char *out, size_t size, const char *intro) {
-    struct buf b;
-
-    buf_init(&b, size - 1);
-    buf_puts(&b, intro);
-    for (size_t i = 0, n = 0; i < config_options_count; i++) {
-        const struct option *o = &config_options[i];
-
-        if (o->kind != OPTION_RESERVED)
-            continue;
-        buf_printf(&b, "%s%s%s%s", n++ > 0 ? ", " : " ", o->name, o->accepted != NULL ? "=" : "",
-                   o->accepted != NULL ? o->accepted : "");
-    }
-    buf_putc(&b, '.');
-    (void)text_copy(out, size, b.err == 0 ? b.data : intro);
-    buf_clear(&b);
-}
-
 void config_help(struct buf *out) {
     char text[4 * TEXT_BYTES];
 
     for (size_t i = 0; i < config_options_count; i++) {
         const struct option *o = &config_options[i];
 
-        if (o->kind == OPTION_RESERVED)
-            continue;
         buf_printf(out, "  %-*s", TEXT_COLUMN - 2, o->name);
         (void)snprintf(text, sizeof(text), "%s: %s [%s]", o->meaning, o->accepted, o->fallback);
         wrap(out, text, TEXT_COLUMN, TEXT_COLUMN);
     }
-    buf_puts(out, "\n  ");
-    reserved_list(text, sizeof(text),
-                  "Names of later versions, refused with any other value than this:");
-    wrap(out, text, 2, 2);
 }
 
 void config_man(struct buf *out) {
@@ -79,8 +55,6 @@ void config_man(struct buf *out) {
     for (size_t i = 0; i < config_options_count; i++) {
         const struct option *o = &config_options[i];
 
-        if (o->kind == OPTION_RESERVED)
-            continue;
         buf_printf(out, ".It Ev %s\n", o->name);
         (void)snprintf(text, sizeof(text), "%s.", o->meaning);
         wrap(out, text, 0, 0);
@@ -89,27 +63,18 @@ void config_man(struct buf *out) {
         (void)snprintf(text, sizeof(text), "Default: %s.", o->fallback);
         wrap(out, text, 0, 0);
     }
-    buf_puts(out, ".El\n.Pp\n");
-    reserved_list(text, sizeof(text),
-                  "These names belong to later versions and are refused with any other value:");
-    wrap(out, text, 0, 0);
+    buf_puts(out, ".El\n");
 }
 
 void config_markdown(struct buf *out) {
-    char text[4 * TEXT_BYTES];
-
     buf_puts(out, "| variable | default | accepted | meaning |\n|---|---|---|---|\n");
     for (size_t i = 0; i < config_options_count; i++) {
         const struct option *o = &config_options[i];
         const char *quote = o->found ? "" : "`";
 
-        if (o->kind != OPTION_RESERVED)
-            buf_printf(out, "| `%s` | %s%s%s | %s | %s |\n", o->name, quote, o->fallback, quote,
-                       o->accepted, o->meaning);
+        buf_printf(out, "| `%s` | %s%s%s | %s | %s |\n", o->name, quote, o->fallback, quote,
+                   o->accepted, o->meaning);
     }
-    reserved_list(text, sizeof(text),
-                  "Names of later versions, refused with any other value than this:");
-    buf_printf(out, "\n%s\n", text);
 }
 
 static bool in_environment(char *const *env, const char *name) {
@@ -119,6 +84,14 @@ static bool in_environment(char *const *env, const char *name) {
         if (strncmp(*env, name, len) == 0 && (*env)[len] == '=' && (*env)[len + 1] != '\0')
             return true;
     return false;
+}
+
+static void keep_text(const struct config_keep *keep, char *out, size_t size) {
+    char bytes[32], age[32];
+
+    text_format_size(keep->bytes, bytes, sizeof(bytes));
+    text_format_duration(keep->ms, age, sizeof(age));
+    (void)snprintf(out, size, "%s,%s", bytes, age);
 }
 
 static void value_json(const struct config *c, const struct option *o, struct buf *out) {
@@ -133,6 +106,9 @@ static void value_json(const struct config *c, const struct option *o, struct bu
     case OPTION_SINK:
     case OPTION_REGISTRY:
     case OPTION_ADVERTISE:
+    case OPTION_LISTEN:
+    case OPTION_STORE:
+    case OPTION_NOTIFY:
         if (*(char *const *)where == NULL) {
             buf_puts(out, "null");
             return;
@@ -154,7 +130,14 @@ static void value_json(const struct config *c, const struct option *o, struct bu
             o->words[o->where == offsetof(struct config, log_level) ? (int)c->log_level
                                                                     : (int)c->log_format]);
         break;
-    case OPTION_RESERVED:
+    case OPTION_ACTIONS:
+        config_write_actions(*(const unsigned *)where, text, sizeof(text));
+        break;
+    case OPTION_RATE:
+        (void)snprintf(text, sizeof(text), "%u/h", *(const unsigned *)where);
+        break;
+    case OPTION_KEEP:
+        keep_text((const struct config_keep *)where, text, sizeof(text));
         break;
     }
     buf_json_string(out, o->secret ? "(hidden)" : text);
@@ -169,8 +152,6 @@ void config_json(const struct config *c, char *const *env, struct buf *out) {
         bool given = in_environment(env, o->name);
         char file[64];
 
-        if (o->kind == OPTION_RESERVED)
-            continue;
         (void)snprintf(file, sizeof(file), "%s_FILE", o->name);
         given |= o->in_file && in_environment(env, file);
         if (o->where == offsetof(struct config, app) && c->app != NULL)

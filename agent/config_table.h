@@ -17,20 +17,24 @@ enum option_kind {
     OPTION_SINK,      /* char *: list of sinks */
     OPTION_REGISTRY,  /* char *: address of a registry */
     OPTION_ADVERTISE, /* char *: our own address */
-    OPTION_DURATION,  /* uint64_t, ms, least to most */
-    OPTION_SIZE,      /* uint64_t, bytes, least to most */
-    OPTION_PERCENT,   /* double, share; least and most in percent */
-    OPTION_CHOICE,    /* enum: the place of the word in `words` */
-    OPTION_RESERVED,  /* nothing: a name of the design whose feature this version does not have */
+    OPTION_LISTEN,    /* char *: address of the command port, or none */
+    OPTION_STORE,     /* char *: file store */
+    OPTION_NOTIFY,    /* char *: list of those who are told */
+    OPTION_ACTIONS, /* unsigned: a bit for each action of collectors/capture.h; `most` has those that are accepted */
+    OPTION_RATE,     /* unsigned: so many an hour, least to most */
+    OPTION_KEEP,     /* struct config_keep */
+    OPTION_DURATION, /* uint64_t, ms, least to most */
+    OPTION_SIZE,     /* uint64_t, bytes, least to most */
+    OPTION_PERCENT,  /* double, share; least and most in percent */
+    OPTION_CHOICE,   /* enum: the place of the word in `words` */
 };
 
 struct option {
     const char *name;
     const char *fallback; /* what holds when it is not given; text for people when `found` */
-    const char *
-        accepted; /* for people, without a full stop; of a reserved one: the single value, or NULL */
-    const char *meaning; /* one sentence without a full stop */
-    size_t where;        /* offset in struct config */
+    const char *accepted; /* for people, without a full stop */
+    const char *meaning;  /* one sentence without a full stop */
+    size_t where;         /* offset in struct config */
     uint64_t least;
     uint64_t most;
     const char *const *words; /* of a choice, NULL-terminated */
@@ -49,6 +53,8 @@ extern const size_t config_options_count;
 bool config_printable(const char *s);
 /* Takes the whole value or leaves *c as it is: -EINVAL it is not of the row's kind, -ERANGE, -ENOMEM. */
 int config_parse(struct config *c, const struct option *o, const char *value);
+/* "stack,report", or "none". */
+void config_write_actions(unsigned actions, char *out, size_t size);
 /* What is to be said of a value that is not of this kind: "is not a duration such as 10s". */
 const char *config_wrong(enum option_kind kind);
 

@@ -4,9 +4,13 @@
 
 #include <stddef.h>
 
-extern const char embedded_preload_js[]; /* collectors/node/: identity.js, sampler.js, preload.js */
+extern const char
+    embedded_preload_js[]; /* collectors/node/: identity, sampler, fork, capture, preload */
 extern const size_t embedded_preload_js_len;
 extern const char embedded_master_js[]; /* agent/init/master.js */
 extern const size_t embedded_master_js_len;
+extern const char
+    embedded_fork_node[]; /* collectors/node/fork/snapshot.c, built; empty where it cannot be */
+extern const size_t embedded_fork_node_len;
 
 #endif

@@ -28,6 +28,24 @@ static const struct command commands[] = {
     {"top", "top", "live view of all workers", cli_top_main},
     {"check", "check [--json]", "read the configuration, try everything, say what works",
      cli_check_main},
+    {"jobs", "jobs [--json] [--cancel ID]", "what was captured, is being captured, waits",
+     cli_jobs_main},
+    {"cpu-profile", "cpu-profile WORKER [--seconds N] [-o FILE]",
+     "where its time goes, stuck or not; with a flame graph", cli_capture_main},
+    {"stack", "stack WORKER", "where it is right now, stuck or not", cli_capture_main},
+    {"heap-snapshot", "heap-snapshot WORKER [-o FILE] [--allow-stall] [--force]",
+     "everything in its heap", cli_capture_main},
+    {"heap-histogram", "heap-histogram WORKER [--allow-stall] [--force]", "its heap by class",
+     cli_capture_main},
+    {"heap-profile", "heap-profile WORKER [--seconds N] [-o FILE]",
+     "who allocates; with a flame graph", cli_capture_main},
+    {"gc-trace", "gc-trace WORKER [--seconds N] [-o FILE]", "each garbage collection",
+     cli_capture_main},
+    {"report", "report WORKER [-o FILE]", "diagnostic report of Node.js", cli_capture_main},
+    {"heap-diff", "heap-diff BEFORE AFTER [--json] [--top N]",
+     "compare two heap snapshots by class", cli_heap_diff_main},
+    {"flamegraph", "flamegraph FILE [-o OUT] [--format FORMAT] [--base OTHER]",
+     "make a flame graph of a CPU or heap profile; works offline", cli_flamegraph_main},
     {"preload", "preload", "print the path to put after NODE_OPTIONS=--require", cli_preload_main},
 };
 
@@ -80,6 +98,17 @@ static const struct command *find(const struct command *table, size_t n, const c
     return NULL;
 }
 
+/* "run, agent, … and preload" */
+static void print_names(FILE *to) {
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        if (i == 0 || strcmp(commands[i].name, commands[i - 1].name) != 0)
+            (void)fprintf(to, "%s%s",
+                          i == 0                        ? ""
+                          : i + 1 < ARRAY_LEN(commands) ? ", "
+                                                        : " and ",
+                          commands[i].name);
+}
+
 int main(int argc, char **argv, char **envp) {
     const struct command *c = NULL;
 
@@ -91,14 +120,10 @@ int main(int argc, char **argv, char **envp) {
     if (c != NULL)
         return c->run(argc - 1, argv + 1, envp);
     if (argc > 1)
-        (void)fprintf(stderr,
-                      "pillion: no command '%s'; there are run, agent, status, workers, top, check "
-                      "and preload\n",
-                      argv[1]);
+        (void)fprintf(stderr, "pillion: no command '%s'; there are ", argv[1]);
     else
-        (void)fprintf(
-            stderr,
-            "pillion: a command is wanted: run, agent, status, workers, top, check or preload; "
-            "see pillion --help\n");
+        (void)fprintf(stderr, "pillion: a command is wanted: ");
+    print_names(stderr);
+    (void)fprintf(stderr, argc > 1 ? "\n" : "; see pillion --help\n");
     return EX_USAGE;
 }

@@ -250,6 +250,7 @@ static int on_hello(void *arg, struct ipc_worker *conn, const struct ipc_peer *p
     if (r->pidfd < 0 && peer->pidfd >= 0)
         r->pidfd = fcntl(peer->pidfd, F_DUPFD_CLOEXEC, 3);
     describe(r->worker, h);
+    r->uid = peer->uid;
     r->connection = conn;
     if (r->worker->last_heard_mono_ms == 0) {
         recall(p, r);
@@ -442,9 +443,17 @@ static void on_event(void *arg, void *user, const struct worker_event *e) {
         r->dropped = e->samples;
         break;
     case EVENT_NOTE:
+        r->signal_taken = r->signal_taken || strcmp(e->reason, "inspector") == 0;
         log_info("worker %s: %s stepped back: %s", r->worker->id, e->reason, e->message);
         break;
     }
+}
+
+static void on_answer(void *arg, void *user, uint64_t order, const char *json, size_t len) {
+    struct pipeline *p = arg;
+
+    if (p->hooks != NULL && p->hooks->answered != NULL)
+        p->hooks->answered(p->hooks_arg, user, order, json, len);
 }
 
 /* --- acknowledgements --- */
@@ -476,5 +485,6 @@ const struct ipc_callbacks pipeline_callbacks = {
     .sample = on_sample,
     .event = on_event,
     .beat = on_beat,
+    .answer = on_answer,
     .closed = on_closed,
 };

@@ -21,8 +21,24 @@
 #include "ipc/server.h"
 #include "uploader/uploader.h"
 
+struct ride;
+
+/* What others want to know of workers, beyond their numbers. Each may be NULL. */
+struct pipeline_hooks {
+    /* It answered an order. */
+    void (*answered)(void *arg, struct ride *r, uint64_t order, const char *json, size_t len);
+    void (*disconnected)(void *arg, struct ride *r);
+    void (*blocked)(void *arg, struct ride *r);
+    /* Memory near its limit: the heap of this worker, or, without one, the container. */
+    void (*memory)(void *arg, struct ride *r);
+    /* It has ended, and not with code 0. */
+    void (*crashed)(void *arg, struct ride *r);
+};
+
 struct pipeline {
     const struct config *config;
+    const struct pipeline_hooks *hooks; /* NULL: nobody wants to know */
+    void *hooks_arg;
     struct workers *workers;
     struct uploader *uploader;
     struct cgroup *cgroup; /* NULL: there is none that can be read */
@@ -52,6 +68,7 @@ struct ride {
     struct ipc_worker *connection; /* NULL: not connected */
     struct pipeline *pipeline;
     int pidfd;           /* of the process, -1 */
+    uid_t uid;           /* of the process, as it was when it connected */
     uint64_t closed_ms;  /* monotonic: when the connection ended */
     uint64_t ended_ms;   /* when the process was first seen to have ended; 0 not yet */
     uint64_t blocked_ms; /* when its loop was last heard before it was called blocked */
@@ -65,6 +82,7 @@ struct ride {
     uint64_t dropped;        /* samples that it says it dropped */
     double *last_inside;     /* its own last numbers, kept while it is silent; NULL */
     bool heap_alarm;
+    bool signal_taken; /* the application keeps SIGUSR1 or the inspector for itself */
 };
 
 extern const struct ipc_callbacks pipeline_callbacks; /* its arg is a struct pipeline */

@@ -18,6 +18,7 @@
 struct registrar {
     const char *pod_ip; /* of the environment; NULL */
     struct advertise given;
+    uint16_t listening; /* port that can be reached from elsewhere; 0: none */
     struct registry_link *link;
     struct registry *registry;
     struct discovery *discovery; /* NULL: nobody asked for hubs */
@@ -114,6 +115,16 @@ static int add_discovery(struct registrar *r, const struct config *config, const
     return rc;
 }
 
+/* A hub forwards commands to it; what listens on loopback it cannot reach. */
+static uint16_t port_from_elsewhere(const struct config *config) {
+    char ip[CONFIG_IP_BYTES];
+    uint16_t port;
+
+    if (config_listen(config->listen, ip, &port) != 0 || config_listen_is_local(ip))
+        return 0;
+    return port;
+}
+
 int registrar_new(struct registrar **ret, uv_loop_t *loop, const struct config *config,
                   char *const *env, const char *app, struct buf *why) {
     struct registry_settings settings;
@@ -124,6 +135,7 @@ int registrar_new(struct registrar **ret, uv_loop_t *loop, const struct config *
         return -ENOMEM;
     read_settings(&settings, config, env);
     r->pod_ip = env_get(env, "POD_IP");
+    r->listening = port_from_elsewhere(config);
     rc = advertise_parse(&r->given, config->advertise);
     if (rc == 0)
         rc = registry_link_new(&r->link, loop, &settings, why);
@@ -209,7 +221,8 @@ void registrar_tick(struct registrar *r, const struct workers *workers, uint64_t
         return;
     find_address(r, now_ms);
     facts.address = r->address;
-    facts.port = r->given.port;
+    facts.port = r->given.port != 0 ? r->given.port : r->listening;
+    facts.commands = r->listening != 0;
     facts.workers = look_at_workers(workers, node, sizeof(node));
     registry_describe(r->registry, &facts);
 }

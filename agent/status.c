@@ -1,10 +1,11 @@
 /* A table of paths; each page is built whole into one buffer. Nothing here waits, changes or
- * remembers anything. */
+ * remembers anything; what does is in agent/api.c. */
 #include "agent/status.h"
 
 #include <errno.h>
 #include <math.h>
 
+#include "agent/api.h"
 #include "agent/base/clock.h"
 #include "agent/base/counters.h"
 #include "agent/base/limits.h"
@@ -183,8 +184,7 @@ static void page_status(const struct status *s, const struct http_request *rq, s
         buf_puts(out, "{}");
     buf_puts(out, ",\"registry\":");
     registrar_status(s->registrar, out);
-    /* This version stores no artifacts and notifies nobody. */
-    buf_puts(out, ",\"store\":{\"state\":\"none\"},\"notify\":[]");
+    captures_status(s->captures, out);
     buf_puts(out, ",\"counters\":{");
     for (int c = 0; c < COUNTER_COUNT; c++) {
         buf_printf(out, "%s\"%s\":", c > 0 ? "," : "", counter_name((enum counter)c));
@@ -198,8 +198,11 @@ static void page_status(const struct status *s, const struct http_request *rq, s
 /* --- the others ------------------------------------------------------------------------------- */
 
 static void page_jobs(const struct status *s, const struct http_request *rq, struct buf *out) {
-    (void)s, (void)rq;
-    buf_puts(out, "{\"jobs\":[]}\n"); /* this version takes no commands, so there are none */
+    (void)rq;
+    if (captures_jobs(s->captures) != NULL)
+        jobs_write_all(captures_jobs(s->captures), out);
+    else
+        buf_puts(out, "{\"jobs\":[]}\n");
 }
 
 static void page_config(const struct status *s, const struct http_request *rq, struct buf *out) {
@@ -236,7 +239,6 @@ static const struct page {
     {"/workers", JSON_TYPE, page_workers, KEEP_PAGE_MS},
     {"/v1/workers", JSON_TYPE, page_workers, KEEP_PAGE_MS},
     {"/jobs", JSON_TYPE, page_jobs, 0},
-    {"/v1/jobs", JSON_TYPE, page_jobs, 0},
     {"/config", JSON_TYPE, page_config, 0},
     {"/metrics", METRICS_TEXT_TYPE, page_metrics, KEEP_METRICS_MS},
     {"/healthz", TEXT_TYPE, page_healthz, 0},
@@ -252,7 +254,7 @@ static void answer_error(struct http_answer *a, unsigned status, const char *why
         buf_puts(&out, ",\"paths\":[");
         for (size_t i = 0; i < ARRAY_LEN(pages); i++)
             buf_printf(&out, "%s\"%s\"", i > 0 ? "," : "", pages[i].path);
-        buf_putc(&out, ']');
+        buf_puts(&out, ",\"/v1/commands\",\"/v1/jobs\",\"/v1/jobs/{id}\"]");
     }
     buf_puts(&out, "}\n");
     *a = (struct http_answer){.status = status, .content_type = JSON_TYPE};
@@ -283,8 +285,12 @@ static void answer_page(const struct status *s, const struct page *p, const stru
 
 void status_handler(void *arg, const struct http_request *rq, const char *method, const char *path,
                     struct http_answer *ret) {
+    const struct status *s = arg;
+    const struct api_asker asker = {.here = true};
     const struct page *p = NULL;
 
+    if (api_handle(captures_jobs(s->captures), &asker, rq, method, path, ret))
+        return;
     for (size_t i = 0; i < ARRAY_LEN(pages) && p == NULL; i++)
         if (strcmp(pages[i].path, path) == 0)
             p = &pages[i];
@@ -293,5 +299,5 @@ void status_handler(void *arg, const struct http_request *rq, const char *method
     else if (strcmp(method, "GET") != 0)
         answer_error(ret, 405, "this page can only be read");
     else
-        answer_page(arg, p, rq, ret);
+        answer_page(s, p, rq, ret);
 }

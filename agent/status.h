@@ -1,12 +1,13 @@
 /* status.h - the pages of the status socket: /, /status, /workers, /jobs, /config, /metrics,
- * /healthz. Reads what others keep; changes nothing. The shapes are what scripts depend on: see
- * README. Loop thread only. */
+ * /healthz, and those of agent/api.h. Reads what others keep; only a command changes anything. The
+ * shapes are what scripts depend on: see README. Loop thread only. */
 #ifndef PILLION_STATUS_H
 #define PILLION_STATUS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/captures.h"
 #include "agent/config.h"
 #include "agent/helper_stats.h"
 #include "agent/metrics_text.h"
@@ -27,6 +28,7 @@ struct status {
     uint64_t started_mono_ms;
     const struct workers *workers;
     const struct uploader *uploader;   /* NULL before it is there */
+    const struct captures *captures;   /* NULL before it is there, and at the end */
     const struct registrar *registrar; /* NULL: there is no registry */
     /* The container's newest reading; values NULL before the first one. */
     const struct schema *container_schema;

@@ -78,6 +78,8 @@ static void became_blocked(struct ride *r, uint64_t now_ms) {
     log_line(log_due(&r->pipeline->log_blocked, LOG_EVERY_MS) ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG,
              "worker %s (%s): its event loop has not turned for %.1f s: %s", r->worker->id,
              r->worker->title, (double)(now_ms - r->blocked_ms) / 1000, where);
+    if (r->pipeline->hooks != NULL && r->pipeline->hooks->blocked != NULL)
+        r->pipeline->hooks->blocked(r->pipeline->hooks_arg, r);
 }
 
 static void became_free(struct ride *r, uint64_t now_ms) {
@@ -110,6 +112,8 @@ void watcher_disconnected(struct ride *r, uint64_t now_ms) {
     r->closed_ms = now_ms;
     /* Not the newest reading: a large process takes a while to end, and it may have been counted in between already. */
     r->oom_kills_before = r->pipeline->oom_kills_older;
+    if (r->pipeline->hooks != NULL && r->pipeline->hooks->disconnected != NULL)
+        r->pipeline->hooks->disconnected(r->pipeline->hooks_arg, r);
 }
 
 /* --- gone, and why --- */
@@ -211,6 +215,9 @@ static void became_gone(struct ride *r, uint64_t now_ms) {
         log_warn("worker %s (%s) has ended: %s", w->id, w->title, cause.text);
     else
         log_debug("worker %s (%s) has ended: %s", w->id, w->title, cause.text);
+    if (w->thread == 0 && (cause.signal != 0 || cause.code != 0) && r->pipeline->hooks != NULL &&
+        r->pipeline->hooks->crashed != NULL)
+        r->pipeline->hooks->crashed(r->pipeline->hooks_arg, r);
     if (w->proc_dirfd >= 0)
         close(w->proc_dirfd);
     w->proc_dirfd = -1;
@@ -279,7 +286,7 @@ static void drop_oldest_gone(struct pipeline *p) {
 
 /* --- memory --- */
 
-static void memory_event(struct pipeline *p, const struct worker *w, enum watch_change change,
+static void memory_event(struct pipeline *p, struct worker *w, enum watch_change change,
                          const char *of, double used, double limit) {
     struct buf *b;
 
@@ -295,6 +302,8 @@ static void memory_event(struct pipeline *p, const struct worker *w, enum watch_
         log_warn("%s%s uses %.0f MiB of %.0f MiB (%s limit)",
                  w != NULL ? "worker " : "the container", w != NULL ? w->id : "", used / 1048576,
                  limit / 1048576, of);
+    if (change == WATCH_RAISED && p->hooks != NULL && p->hooks->memory != NULL)
+        p->hooks->memory(p->hooks_arg, w != NULL ? w->owner : NULL);
 }
 
 static void watch_heap(struct ride *r) {

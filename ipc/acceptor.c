@@ -6,8 +6,10 @@
  * Ways to fail: another user: closed, counted; no descriptor or memory: on_no_descriptor(). */
 #include "ipc/acceptor.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "agent/base/mem.h"
@@ -20,6 +22,8 @@ struct listener {
     uv_poll_t poll;
     struct acceptor *acceptor;
     int fd;
+    bool
+        tcp; /* there the peer's user is not known; whoever reads the requests looks at who it is */
 };
 
 struct acceptor {
@@ -60,6 +64,10 @@ void acceptor_pause(struct acceptor *a, bool paused) {
         (void)uv_poll_start(&a->listener->poll, UV_READABLE, on_acceptable);
 }
 
+static bool peer_allowed(const struct listener *l, int fd) {
+    return l->tcp || unix_peer_allowed(fd);
+}
+
 /* Out of descriptors a connection cannot even be refused, and the loop would be woken for it
  * without end: a descriptor held in reserve makes room to take and close it. Where that fails,
  * too, nothing is accepted for a moment. */
@@ -71,7 +79,7 @@ static void on_no_descriptor(struct listener *l) {
     if (a->reserve >= 0) {
         close(a->reserve);
         fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0 && a->options.busy != NULL && unix_peer_allowed(fd))
+        if (fd >= 0 && a->options.busy != NULL && peer_allowed(l, fd))
             a->options.busy(a->options.arg, fd);
         if (fd >= 0)
             close(fd);
@@ -91,7 +99,7 @@ static void on_acceptable(uv_poll_t *p, int status, int events) {
     for (int i = 0; i < ACCEPT_AT_ONCE && !l->acceptor->paused; i++) {
         int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-        if (fd >= 0 && unix_peer_allowed(fd)) {
+        if (fd >= 0 && peer_allowed(l, fd)) {
             options->accepted(options->arg, fd);
         } else if (fd >= 0) {
             counter_add(options->refused_uid, 1);
@@ -143,6 +151,53 @@ static void close_listener(struct acceptor *a) {
     a->listener = NULL;
     uv_close((uv_handle_t *)&l->poll, on_listener_closed); /* no events from here on */
     close(l->fd);
+}
+
+/* A port that is given for every address of IPv6 takes IPv4 as well. */
+static int open_tcp(const char *ip, uint16_t port) {
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    bool is_v4 = inet_pton(AF_INET, ip, &v4.sin_addr) == 1;
+    const struct sockaddr *sa = is_v4 ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6;
+    socklen_t len = is_v4 ? sizeof(v4) : sizeof(v6);
+    int on = 1, off = 0, fd, rc;
+
+    if (!is_v4 && inet_pton(AF_INET6, ip, &v6.sin6_addr) != 1)
+        return -EINVAL;
+    fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    /* Both only widen what is possible; bind(2) has the last word. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (!is_v4)
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+    if (bind(fd, sa, len) == 0 && listen(fd, SOMAXCONN) == 0)
+        return fd;
+    rc = -errno;
+    close(fd);
+    return rc;
+}
+
+int acceptor_listen_tcp(struct acceptor *a, const char *ip, uint16_t port) {
+    struct listener *l = mem_calloc(1, sizeof(*l));
+    int rc;
+
+    if (l == NULL)
+        return -ENOMEM;
+    l->acceptor = a;
+    l->tcp = true;
+    l->fd = open_tcp(ip, port);
+    rc = l->fd >= 0 ? uv_poll_init(a->loop, &l->poll, l->fd) : l->fd;
+    if (rc != 0) {
+        if (l->fd >= 0)
+            close(l->fd);
+        mem_free(l);
+        return rc;
+    }
+    close_listener(a);
+    a->listener = l;
+    a->open_handles++;
+    return uv_poll_start(&l->poll, UV_READABLE, on_acceptable);
 }
 
 static int open_listener(struct acceptor *a) {
@@ -202,7 +257,7 @@ static void on_retry_closed(uv_handle_t *h) {
 void acceptor_close(struct acceptor *a, void (*closed)(void *arg), void *arg) {
     a->closed = closed;
     a->closed_arg = arg;
-    if (a->listener != NULL)
+    if (a->listener != NULL && !a->listener->tcp)
         unix_remove(a->dirfd, a->name, &a->file);
     close_listener(a);
     if (a->reserve >= 0)

@@ -20,10 +20,12 @@ enum frame_type {
     FRAME_SAMPLE = 0x02,
     FRAME_EVENT = 0x03,
     FRAME_BEAT = 0x04,
+    FRAME_ANSWER = 0x05,
     FRAME_WELCOME = 0x81,
     FRAME_ACK = 0x82,
     FRAME_LATER = 0x83,
-    FRAME_REFUSED = 0x84
+    FRAME_REFUSED = 0x84,
+    FRAME_ORDER = 0x85
 };
 
 struct frame_reader {

@@ -13,12 +13,14 @@
 
 #include <errno.h>
 #include <microhttpd.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "agent/base/buf.h"
 #include "agent/base/counters.h"
 #include "agent/base/limits.h"
 #include "agent/base/mem.h"
+#include "agent/base/text.h"
 #include "ipc/acceptor.h"
 
 #define SEND_BUFFER                                                                                \
@@ -31,7 +33,8 @@ struct connection {
     struct connection *prev, *next;
     struct http_server *server;
     uint64_t deadline_ms;
-    int fd;    /* of MHD */
+    int fd; /* of MHD */
+    enum http_from from;
     bool idle; /* between two requests */
     bool cut;
 };
@@ -65,6 +68,7 @@ struct http_server {
     uv_poll_t mhd_poll;
     uv_timer_t mhd_more, deadline;
     struct acceptor *acceptor;
+    bool tcp;
     struct connection *first, *last, *starting;
     size_t n_connections, out_bytes;
     struct kept kept[LIMIT_HTTP_KEPT];
@@ -178,16 +182,24 @@ static struct MHD_Response *make_response(struct http_server *s, char *data, siz
     return r;
 }
 
+/* NULL: there is none. */
+static bool add_header(struct MHD_Response *r, const char *name, const char *value) {
+    return value == NULL || MHD_add_response_header(r, name, value) == MHD_YES;
+}
+
 static struct MHD_Response *answer_response(struct http_server *s, struct http_answer *a) {
+    char seconds[16];
     struct MHD_Response *r = make_response(s, a->body, a->body_len);
     const char *type = a->content_type != NULL ? a->content_type : "text/plain; charset=utf-8";
 
     if (r == NULL)
         return NULL;
-    if (MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type) != MHD_YES ||
-        MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") != MHD_YES ||
-        (a->allow != NULL &&
-         MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, a->allow) != MHD_YES)) {
+    (void)snprintf(seconds, sizeof(seconds), "%u", a->retry_after_s);
+    if (!add_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type) ||
+        !add_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") ||
+        !add_header(r, MHD_HTTP_HEADER_ALLOW, a->allow) ||
+        !add_header(r, MHD_HTTP_HEADER_WWW_AUTHENTICATE, a->authenticate) ||
+        !add_header(r, MHD_HTTP_HEADER_RETRY_AFTER, a->retry_after_s > 0 ? seconds : NULL)) {
         MHD_destroy_response(r);
         return NULL;
     }
@@ -224,13 +236,21 @@ static bool keep(struct http_server *s, const char *url, struct MHD_Response *r,
     return true;
 }
 
+/* What will be more than it may be is not waited for. */
+static bool announces_too_much(const struct http_request *rq) {
+    const char *length = http_header(rq, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    uint64_t n;
+
+    return length != NULL && (text_u64(length, &n) != 0 || n > LIMIT_HTTP_BODY_BYTES);
+}
+
 static void ask_handler(struct http_request *rq, const char *path, const char *method,
                         struct http_answer *a) {
     struct http_server *s = rq->server;
 
     if (rq->url == NULL)
         answer_text(a, 414, "the address is too long\n");
-    else if (rq->body.err == -ENOBUFS)
+    else if (rq->body.err == -ENOBUFS || announces_too_much(rq))
         answer_text(a, 413, "the body is too long\n");
     else if (s->out_bytes >= LIMIT_HTTP_OUT_BYTES)
         answer_text(a, 503, "too many answers are on their way to slow readers\n");
@@ -320,9 +340,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     }
     if (!rq->begun) { /* headers; an answer now would cost the connection its keep-alive */
         rq->begun = true;
-        return MHD_YES;
-    }
-    if (*len > 0) {
+        if (!announces_too_much(rq))
+            return MHD_YES;
+    } else if (*len > 0) {
         buf_add(&rq->body, data, *len);
         *len = 0;
         return MHD_YES;
@@ -346,6 +366,16 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
     }
     if (c != NULL)
         new_phase(c, true);
+}
+
+enum http_from http_request_from(const struct http_request *rq) {
+    const struct connection *c = connection_of(rq->connection);
+
+    return c != NULL ? c->from : HTTP_FROM_NETWORK;
+}
+
+const char *http_target(const struct http_request *rq) {
+    return rq->url != NULL ? rq->url : "";
 }
 
 const char *http_query(const struct http_request *rq, const char *name) {
@@ -391,9 +421,27 @@ static void refuse_busy(int fd) {
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
         "Content-Length: 22\r\nConnection: close\r\n\r\ntoo many connections.\n";
 
-    counter_add(COUNTER_STATUS_REFUSED_BUSY, 1);
     (void)send(fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL); /* it is closed anyway */
     close(fd);
+}
+
+/* The kernel lets nobody from outside in under such an address. */
+static enum http_from peer_of(int fd) {
+    struct sockaddr_storage peer = {0};
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)&peer;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)&peer;
+    socklen_t len = sizeof(peer);
+    bool local = false;
+
+    if (getpeername(fd, (struct sockaddr *)&peer, &len) != 0)
+        return HTTP_FROM_NETWORK;
+    if (peer.ss_family == AF_INET)
+        local = ntohl(v4->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    else if (peer.ss_family == AF_INET6)
+        local =
+            IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) ||
+            (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr) && v6->sin6_addr.s6_addr[12] == IN_LOOPBACKNET);
+    return local ? HTTP_FROM_LOOPBACK : HTTP_FROM_NETWORK;
 }
 
 static void on_accepted(void *arg, int fd) {
@@ -401,7 +449,8 @@ static void on_accepted(void *arg, int fd) {
     struct connection *c = NULL;
     int size = SEND_BUFFER;
 
-    if (s->n_connections >= LIMIT_HTTP_CONNECTIONS) {
+    if (s->n_connections >= (s->tcp ? LIMIT_PORT_CONNECTIONS : LIMIT_HTTP_CONNECTIONS)) {
+        counter_add(s->tcp ? COUNTER_PORT_REFUSED_BUSY : COUNTER_STATUS_REFUSED_BUSY, 1);
         refuse_busy(fd);
         return;
     }
@@ -415,6 +464,7 @@ static void on_accepted(void *arg, int fd) {
                      sizeof(size)); /* else a turn may be longer */
     c->server = s;
     c->fd = fd;
+    c->from = s->tcp ? peer_of(fd) : HTTP_FROM_SOCKET;
     link_last(c);
     s->n_connections++;
     s->starting = c;
@@ -495,6 +545,11 @@ int http_server_new(struct http_server **ret, uv_loop_t *loop, http_handler hand
 
 int http_server_listen_unix(struct http_server *s, int dirfd, const char *dir, const char *name) {
     return acceptor_listen(s->acceptor, dirfd, dir, name);
+}
+
+int http_server_listen_tcp(struct http_server *s, const char *ip, uint16_t port) {
+    s->tcp = true;
+    return acceptor_listen_tcp(s->acceptor, ip, port);
 }
 
 int http_server_check(struct http_server *s) {

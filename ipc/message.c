@@ -386,7 +386,25 @@ int message_read_event(const char *json, size_t len, struct worker_event *ret, c
     return rc;
 }
 
-/* --- answers ------------------------------------------------------------------------------------------------------------- */
+/* --- answers to orders --------------------------------------------------------------------------------------------------- */
+
+int message_read_answer(const char *json, size_t len, uint64_t *ret_order, char *why) {
+    struct payload p = {.why = why};
+    json_t *root = NULL;
+    json_int_t order = 0;
+    int rc;
+
+    why[0] = '\0';
+    rc = payload_object(json, len, &root, &p);
+    if (rc == 0)
+        rc = payload_integer(root, "order", 1, LLONG_MAX, -1, &order, &p);
+    json_decref(root);
+    if (rc == 0)
+        *ret_order = (uint64_t)order;
+    return rc;
+}
+
+/* --- what the helper says ------------------------------------------------------------------------------------------------ */
 
 /* The length is known only at the end, so the header is written over its place then. Returns where the frame starts. */
 static size_t begin_frame(struct buf *out) {
@@ -450,4 +468,11 @@ void message_write_refused(struct buf *out, const char *reason) {
     buf_json_string(out, reason);
     buf_putc(out, '}');
     end_frame(out, at, FRAME_REFUSED);
+}
+
+void message_write_order(struct buf *out, const char *json, size_t len) {
+    size_t at = begin_frame(out);
+
+    buf_add(out, json, len);
+    end_frame(out, at, FRAME_ORDER);
 }

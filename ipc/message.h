@@ -49,11 +49,15 @@ struct worker_event {
 int message_read_hello(const char *json, size_t len, struct hello *ret, char *why);
 void message_clear_hello(struct hello *h);
 int message_read_event(const char *json, size_t len, struct worker_event *ret, char *why);
+/* Looks whether it is an answer at all; what else is in it belongs to whoever gave the order. */
+int message_read_answer(const char *json, size_t len, uint64_t *ret_order, char *why);
 
 /* Whole frames, header included, appended to `out`. */
 void message_write_welcome(struct buf *out, const struct welcome *w);
 void message_write_ack(struct buf *out, uint64_t number);
 void message_write_later(struct buf *out, uint64_t after_ms, const char *reason);
 void message_write_refused(struct buf *out, const char *reason);
+/* `json`: one object, whole; 1 to FRAME_PAYLOAD_BYTES bytes. */
+void message_write_order(struct buf *out, const char *json, size_t len);
 
 #endif

@@ -27,6 +27,8 @@ struct ipc_callbacks {
     void (*sample)(void *arg, void *user, uint64_t number, double clock_s, const double *slots);
     void (*event)(void *arg, void *user, const struct worker_event *event);
     void (*beat)(void *arg, void *user);
+    /* An answer to an order: one JSON object with the number of the order, which need not be one of ours. Lives during the call. */
+    void (*answer)(void *arg, void *user, uint64_t order, const char *json, size_t len);
     /* Once for each hello that was answered with 0. `error`: NULL for an orderly end. */
     void (*closed)(void *arg, void *user, const char *error);
 };
@@ -43,6 +45,10 @@ void ipc_server_close(struct ipc_server *s, void (*closed)(void *arg), void *arg
 
 /* Everything up to `number` is kept. */
 int ipc_worker_ack(struct ipc_worker *w, uint64_t number);
+/* Sends one JSON object {"order":<number>,…}. A worker that does not know orders skips it without a word, so whoever gives one needs
+ * a deadline. -EMSGSIZE: longer than a frame; -EPIPE: the connection is ending; -EAGAIN: it has not been welcomed yet, or does not
+ * read and has LIMIT_WORKER_SEND_BYTES waiting; -ENOMEM. */
+int ipc_worker_order(struct ipc_worker *w, const char *json, size_t len);
 void ipc_worker_close(struct ipc_worker *w);
 
 #endif

@@ -191,6 +191,23 @@ int ipc_worker_ack(struct ipc_worker *w, uint64_t number) {
     return rc;
 }
 
+int ipc_worker_order(struct ipc_worker *w, const char *json, size_t len) {
+    int rc;
+
+    if (len < 1 || len > FRAME_PAYLOAD_BYTES)
+        return -EMSGSIZE;
+    if (w->closing || w->deaf)
+        return -EPIPE;
+    if (!w->welcomed)
+        return -EAGAIN;
+    message_write_order(&w->out, json, len);
+    rc = w->out.err;
+    w->out.err = 0; /* as with an ack: all of it or nothing was added */
+    if (rc == 0)
+        flush_out(w);
+    return rc == -ENOBUFS ? -EAGAIN : rc;
+}
+
 static void on_writable(struct ipc_worker *w) {
     uint64_t number = w->ack_waiting;
 
@@ -380,6 +397,20 @@ static void take_event(struct ipc_worker *w, const uint8_t *payload, size_t len)
         close_invalid(w, "an event that is not valid", why);
 }
 
+static void take_answer(struct ipc_worker *w, const uint8_t *payload, size_t len) {
+    struct worker_host *host = w->host;
+    char why[PAYLOAD_WHY_BYTES];
+    uint64_t order;
+    int rc = message_read_answer((const char *)payload, len, &order, why);
+
+    if (rc == 0)
+        host->callbacks.answer(host->arg, w->user, order, (const char *)payload, len);
+    else if (rc == -ENOMEM)
+        counter_add(COUNTER_OUT_OF_MEMORY, 1); /* the order ends by its deadline */
+    else
+        close_invalid(w, "an answer that is not valid", why);
+}
+
 static void take_beat(struct ipc_worker *w, const uint8_t *payload, size_t len) {
     (void)payload; /* the sender's clock is for those who read the traffic */
     if (len != BEAT_BYTES)
@@ -396,10 +427,8 @@ static void take_second_hello(struct ipc_worker *w, const uint8_t *payload, size
 
 static int on_frame(void *arg, uint8_t type, const uint8_t *payload, size_t len) {
     static void (*const takers[])(struct ipc_worker * w, const uint8_t *payload, size_t len) = {
-        [FRAME_HELLO] = take_second_hello,
-        [FRAME_SAMPLE] = take_sample,
-        [FRAME_EVENT] = take_event,
-        [FRAME_BEAT] = take_beat,
+        [FRAME_HELLO] = take_second_hello, [FRAME_SAMPLE] = take_sample, [FRAME_EVENT] = take_event,
+        [FRAME_BEAT] = take_beat,          [FRAME_ANSWER] = take_answer,
     };
     struct ipc_worker *w = arg;
 

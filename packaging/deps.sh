@@ -33,6 +33,8 @@ need_build() {
   library zlib zlib1g-dev
   library libmicrohttpd libmicrohttpd-dev
   library libcurl libcurl4-openssl-dev
+  library librabbitmq librabbitmq-dev
+  library libcrypto libssl-dev
 }
 
 need_node() {
@@ -57,6 +59,9 @@ need_services() {
   tool mvn maven
   tool go golang
   tool openssl openssl
+  [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
+  [ -e /usr/lib/nginx/modules/ngx_http_dav_ext_module.so ] || missing+=(nginx-light libnginx-mod-http-dav-ext)
+  [ -x /usr/sbin/apache2 ] || missing+=(apache2)
 }
 
 need_lint() {
@@ -79,6 +84,8 @@ need_bench() {
   tool taskset util-linux
   tool tini tini
   tool dumb-init dumb-init
+  tool g++ g++
+  library simdjson libsimdjson-dev
 }
 
 need_dist() {

@@ -241,6 +241,10 @@ static void finish(struct http_call *c, CURLcode code) {
     } else if (c->body.err != 0 || c->head.err != 0) {
         r.rc = -ENOMEM;
         (void)snprintf(text, sizeof(text), "no memory for the answer");
+    } else if (c->file_err != 0) {
+        r.rc = -ESTALE;
+        (void)snprintf(text, sizeof(text), "the file cannot be read to its end: %s",
+                       c->file_err == -ENODATA ? "it has become shorter" : strerror(-c->file_err));
     } else if (code == CURLE_ABORTED_BY_CALLBACK && c->stalled) {
         r.rc = -ETIMEDOUT;
         (void)snprintf(text, sizeof(text), "no answer in time (nothing came for %u ms)",
@@ -321,6 +325,7 @@ int http_send(struct http *h, const struct http_request_out *rq, struct http_cal
     c->data = rq->data;
     c->done = rq->done;
     c->arg = rq->arg;
+    c->file.fd = -1;
     c->answer_max = rq->answer_max > 0 ? rq->answer_max : LIMIT_ANSWER_BYTES;
     buf_init(&c->body, c->answer_max);
     buf_init(&c->head, LIMIT_HEADER_BYTES);

@@ -44,8 +44,8 @@ struct http_reply {
     /* 0: an answer came, whole, whatever its status. Else a negative errno, and status is 0:
      * -ENOENT the name cannot be looked up, -ECONNREFUSED, -EHOSTUNREACH … as connect(2) says, -ETIMEDOUT, -ECONNRESET,
      * -EPROTO not HTTP or cut inside its header, -EMSGSIZE headers beyond the cap, -EBADE the other side's certificate,
-     * -EKEYEXPIRED it has expired, -EKEYREJECTED it did not take ours, or no common TLS at all, -ECANCELED, -ENOMEM, -EIO
-     * anything else. */
+     * -EKEYEXPIRED it has expired, -EKEYREJECTED it did not take ours, or no common TLS at all, -ECANCELED, -ENOMEM, -ESTALE
+     * the file of the request cannot be read to its end, -EIO anything else. */
     int rc;
     long status;
     const char *body; /* NUL-terminated, never NULL */
@@ -68,6 +68,15 @@ typedef void (*http_done_cb)(void *arg, const struct http_reply *reply);
  * call anything of this file. false: no more of it; the reply is then `truncated`. */
 typedef bool (*http_data_cb)(void *arg, const char *data, size_t len);
 
+/* A stretch of a file as the body of a request, read in pieces of at most 64 KiB as the other side takes them. */
+struct http_file {
+    int fd; /* borrowed until done; its position is not used */
+    uint64_t offset, length;
+};
+
+/* Bytes of the body sent so far. From inside curl: must not call anything of this file. */
+typedef void (*http_sent_cb)(void *arg, uint64_t bytes);
+
 /* What to ask. Strings are copied; `body` is not: it must stay until done was called. Zero is a fine value for everything but url,
  * done and arg. */
 struct http_request_out {
@@ -79,8 +88,10 @@ struct http_request_out {
     const char *bearer;          /* Authorization: Bearer … */
     const void *body;
     size_t body_len;
-    uint32_t connect_ms; /* 0: 3 s, name and TLS included */
-    uint32_t total_ms;   /* 0: 30 s */
+    const struct http_file *file; /* in place of body, copied; method NULL: PUT */
+    http_sent_cb sent;            /* with file only */
+    uint32_t connect_ms;          /* 0: 3 s, name and TLS included */
+    uint32_t total_ms;            /* 0: 30 s */
     uint32_t
         stall_ms; /* less than 100 bytes a second for so long ends it; 0: 15 s; longer than total_ms: never */
     size_t answer_max; /* of the body; 0: LIMIT_ANSWER_BYTES */
@@ -97,6 +108,9 @@ void http_cancel(struct http_call *c);
 
 /* The value of a header of the answer (name in small letters; the last one of that name); false: not there. Cut to fit. */
 bool http_reply_header(const struct http_reply *reply, const char *name, char *out, size_t size);
+
+/* What the other side's clock said (header Date): Unix time in seconds; -1: nothing. */
+int64_t http_reply_date(const struct http_reply *reply);
 
 /* Where authorities are taken from, for people: "the folder /etc/ssl/certs", or "none found (looked at …)". */
 const char *http_authorities(const struct http *h);
@@ -118,6 +132,9 @@ void http_client_free(struct http_client *c);
 int http_client_get(struct http_client *c, const char *path, long timeout_ms, struct buf *ret_body,
                     long *ret_status);
 
+/* The same with another method, and a body of JSON (NULL: none). */
+int http_client_ask(struct http_client *c, const char *method, const char *path, const char *json,
+                    long timeout_ms, struct buf *ret_body, long *ret_status);
 /* The three in one. */
 int http_get_unix(const char *socket_path, const char *path, long timeout_ms, struct buf *ret_body,
                   long *ret_status);

@@ -57,6 +57,25 @@
     X(PARKED_FILES_REMOVED,    "parked_files_removed",    "Files of the directory parked removed to stay within its cap") \
     X(HUB_COMMANDS,            "hub_commands",            "Commands that came back in answers of a hub") \
     X(HUB_COMMANDS_REFUSED,    "hub_commands_refused",    "Commands of a hub that are not valid, or too many, or that nobody here takes") \
+    X(NOTIFY_SENT,             "notify_sent",             "Notifications that a target confirmed, each target counted") \
+    X(NOTIFY_FAILED,           "notify_failed",           "Attempts to notify that were not confirmed") \
+    X(NOTIFY_RETURNED,         "notify_returned",         "Times that a broker gave a notification back because no queue wanted it") \
+    X(NOTIFY_REFUSED,          "notify_refused",          "Notifications that a target will never take") \
+    X(NOTIFY_DROPPED,          "notify_dropped",          "Notifications dropped before every target had them, for lack of room") \
+    X(NOTIFY_DAMAGED,          "notify_damaged",          "Notifications on disk that could not be read any more") \
+    X(JOBS,                    "jobs",                    "Jobs taken, of commands and of rules") \
+    X(JOBS_DONE,               "jobs_done",               "Jobs that ended well") \
+    X(JOBS_FAILED,             "jobs_failed",             "Jobs that failed") \
+    X(JOBS_CANCELLED,          "jobs_cancelled",          "Jobs that were cancelled") \
+    X(COMMANDS_REFUSED,        "commands_refused",        "Commands that are not valid or mean nobody, or for which there was no room") \
+    X(COMMANDS_UNAUTHORISED,   "commands_unauthorised",   "Requests to the command port without the right token or signature") \
+    X(RULES_HELD_BACK,         "rules_held_back",         "Captures by rule left out because of the cool-down or the hourly limit") \
+    X(PORT_REFUSED_BUSY,       "port_refused_busy",       "Connections to the command port beyond its cap") \
+    X(ARTIFACTS_STORED,        "artifacts_stored",        "Artifacts that are whole at their final name, verified") \
+    X(ARTIFACT_ATTEMPTS_FAILED, "artifact_attempts_failed", "Attempts to store an artifact that failed and are made again") \
+    X(ARTIFACTS_PARKED,        "artifacts_parked",        "Artifacts that the store will never take, kept in the directory outgoing") \
+    X(ARTIFACTS_DROPPED,       "artifacts_dropped",       "Artifacts dropped before they were stored: no room left (PILLION_KEEP), or gone") \
+    X(ARTIFACT_FILES_REMOVED,  "artifact_files_removed",  "Local artifacts removed by size and age (PILLION_KEEP)") \
     X(STATUS_REQUESTS,         "status_requests",         "Requests to the status socket") \
     X(STATUS_REFUSED_UID,      "status_refused_uid",      "Connections to the status socket by another user") \
     X(STATUS_REFUSED_BUSY,     "status_refused_busy",     "Connections to the status socket beyond its cap") \

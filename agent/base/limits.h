@@ -33,6 +33,7 @@
 
 /* Status socket. Beyond: the connection is refused or cut, counted. */
 #define LIMIT_HTTP_CONNECTIONS      128
+#define LIMIT_PORT_CONNECTIONS      64 /* to the command port */
 #define LIMIT_HTTP_CONNECTION_BYTES 16384
 #define LIMIT_HTTP_TIMEOUT_S        5
 #define LIMIT_HTTP_URL_BYTES        2048
@@ -98,6 +99,33 @@
 #define LIMIT_PARKED_FILES 256
 #define LIMIT_PARKED_BYTES (16 * 1024 * 1024)
 
+/* Jobs. Beyond: a command is refused until there is room (jobs, queued), waits (running, snapshots); a small result beyond its cap
+ * goes to the store alone. */
+#define LIMIT_JOBS              1024
+#define LIMIT_JOBS_QUEUED       256
+#define LIMIT_JOBS_RUNNING      64
+#define LIMIT_SNAPSHOTS_RUNNING 1 /* each takes memory of the container */
+#define LIMIT_JOB_RESULT_BYTES  65536
+#define LIMIT_JOB_FILE_BYTES    32768 /* of the table on disk */
+#define LIMIT_JOB_REMEMBER_MS                                                                      \
+    600000 /* an id is known for so long after its end: twice the life of a signature */
+#define LIMIT_JOB_QUEUED_MS 900000 /* then a job that waits fails */
+#define LIMIT_JOB_STORING_MS                                                                       \
+    60000 /* then a job is done although its files are still on their way to the store */
+#define LIMIT_JOB_GRACE_MS 10000  /* a capture beyond its own deadline is cancelled from outside */
+#define LIMIT_JOB_HELD_MS  900000 /* a file that nobody fetched is let go */
+
+/* Captures by rule. Beyond: none until the time has passed, counted. */
+#define LIMIT_RULE_COOLDOWN_MS   300000
+#define LIMIT_RULE_MEMORY        64 /* workers and rules whose cool-down is remembered; the oldest goes */
+#define LIMIT_CRASH_REPORT_BYTES (64 * 1024 * 1024)
+
+/* Artifacts on their way out. Beyond: a new one is refused (all), the oldest goes, counted (parked). What retention looks at in one
+ * go; beyond: the rest is for the next. */
+#define LIMIT_ARTIFACTS        1024
+#define LIMIT_ARTIFACTS_PARKED 64
+#define LIMIT_RETENTION_FILES  16384
+
 /* Registry. Beyond: the value is refused (servers), the answer is not read (bytes, objects and arrays), those that come last in
  * this helper's own order are not remembered (hubs). */
 #define LIMIT_REGISTRY_SERVERS      8
@@ -106,6 +134,32 @@
 #define LIMIT_HUBS                  16
 /* The longest that leaving the registry may take; the stop never waits for more. */
 #define LIMIT_REGISTRY_LEAVE_MS 1000
+
+/* Heap snapshots. Classes with a name of their own, and the bytes of all their names; beyond: the later ones are counted together,
+ * and the summary says so. A name beyond its bytes is cut. A description ("snapshot") beyond: no heap snapshot. */
+#define LIMIT_HEAP_CLASSES     32768 /* a power of two */
+#define LIMIT_HEAP_NAMES_BYTES (2 * 1024 * 1024)
+#define LIMIT_HEAP_NAME_BYTES  200
+#define LIMIT_HEAP_META_BYTES  65536
+
+/* Notifications. Beyond: the value is refused (targets), the message is refused (bytes), the oldest goes, counted (messages and
+ * bytes that wait on disk). */
+#define LIMIT_NOTIFY_TARGETS     8
+#define LIMIT_NOTIFY_BYTES       65536
+#define LIMIT_NOTIFY_MESSAGES    1024
+#define LIMIT_NOTIFY_QUEUE_BYTES (8 * 1024 * 1024)
+
+/* Flame graphs. Names longer than so many bytes are cut; beyond the others: -EFBIG, except for the depth (what is called from there
+ * counts as the last function's own), the timeline (it gets coarser) and the rows of tables. */
+#define LIMIT_PROFILE_NODES      4000000 /* 32 to 48 bytes each */
+#define LIMIT_PROFILE_NAME_BYTES 4096
+#define LIMIT_PROFILE_TEXT_BYTES (32 * 1024 * 1024) /* all different names together */
+#define LIMIT_PROFILE_SERIES_BYTES                                                                 \
+    (16 * 1024 * 1024) /* samples that wait for their times, or the other way round; 2 bytes each */
+#define LIMIT_PROFILE_DEPTH    4096
+#define LIMIT_PROFILE_TIMELINE 65536
+#define LIMIT_PROFILE_ROWS     50
+#define LIMIT_PROFILE_SVG      20000 /* boxes; narrower ones are left out */
 
 /* Warnings kept for the status page; beyond: the oldest goes. */
 #define LIMIT_WARNINGS 16

@@ -9,7 +9,13 @@
 int cli_status_main(int argc, char **argv, char *const *env);
 int cli_workers_main(int argc, char **argv, char *const *env);
 int cli_top_main(int argc, char **argv, char *const *env);
+int cli_jobs_main(int argc, char **argv, char *const *env);
+int cli_capture_main(int argc, char **argv, char *const *env); /* argv[0] is the action */
 int cli_check_main(int argc, char **argv, char *const *env);
 int cli_preload_main(int argc, char **argv, char *const *env);
+int cli_flamegraph_main(int argc, char **argv,
+                        char *const *env); /* needs no helper; 65 no whole profile */
+int cli_heap_diff_main(int argc, char **argv,
+                       char *const *env); /* needs no helper; 65 a damaged file */
 
 #endif

@@ -224,6 +224,42 @@ int client_get_json(struct client *c, const char *path, json_t **ret) {
     return rc;
 }
 
+static int code_of(long status) {
+    if (status / 100 == 2)
+        return EX_OK;
+    if (status == 404)
+        return EX_UNAVAILABLE;
+    return status == 429 || status == 503 ? EX_TEMPFAIL
+           : status / 100 == 4            ? EX_DATAERR
+                                          : EX_PROTOCOL;
+}
+
+int client_ask(struct client *c, const char *method, const char *path, const char *json,
+               json_t **ret) {
+    struct buf body;
+    json_t *page = NULL;
+    long status = 0;
+    int rc, code;
+
+    buf_init(&body, LIMIT_HTTP_PAGE_BYTES);
+    rc = http_client_ask(c->http, method, path, json, TIMEOUT_MS, &body, &status);
+    if (rc == 0)
+        page =
+            json_loadb(body.data != NULL ? body.data : "", body.len, JSON_REJECT_DUPLICATES, NULL);
+    buf_clear(&body);
+    if (rc != 0)
+        return say(c, rc);
+    code = page != NULL ? code_of(status) : EX_PROTOCOL;
+    if (code != EX_OK) {
+        (void)fprintf(stderr, "pillion %s: %s\n", c->command,
+                      page != NULL ? client_string(page, "error") : "the answer is not JSON");
+        json_decref(page);
+        return code;
+    }
+    *ret = page;
+    return EX_OK;
+}
+
 double client_number(const json_t *object, const char *key) {
     const json_t *v = json_object_get(object, key);
 

@@ -33,6 +33,11 @@ int client_get_quiet(struct client *c, const char *path, struct buf *ret_body, c
 /* The same, parsed; json_decref() it. */
 int client_get_json(struct client *c, const char *path, json_t **ret);
 
+/* Another method, with a body of JSON or NULL. The answer, whatever its status, is parsed; json_decref() it. An answer of 4xx or 5xx
+ * is printed by its "error", and is EX_DATAERR, EX_UNAVAILABLE (404), EX_TEMPFAIL (429, 503). */
+int client_ask(struct client *c, const char *method, const char *path, const char *json,
+               json_t **ret);
+
 /* Arguments: --help and --json for all. Returns -1 to go on, else the exit code. */
 int client_arguments(int argc, char **argv, const char *help, bool *ret_json);
 /* Prints "pillion COMMAND: WRONG" and where help is; EX_USAGE. */

@@ -62,6 +62,7 @@ int prepare_files(int dirfd, const char *dir, int *ret_written, char *why, size_
     } files[] = {
         {"package.json", PACKAGE_JSON, strlen(PACKAGE_JSON)},
         {"master.js", embedded_master_js, embedded_master_js_len},
+        {"snapshot.node", embedded_fork_node, embedded_fork_node_len},
         {"preload.js", embedded_preload_js, embedded_preload_js_len},
     };
     char path[PATH_MAX];

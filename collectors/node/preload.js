@@ -1,7 +1,7 @@
 /* preload.js - the part of Pillion that runs inside each Node.js process and worker thread (NODE_OPTIONS=--require).
  *
- * The program embeds identity.js (who this process is), sampler.js (what is measured) and this file (how it gets to the helper)
- * as one script, in this order. It connects to `workers.sock` in its own directory, takes a sample each interval and sends it;
+ * The program embeds identity.js (who this process is), sampler.js (what is measured), capture.js (what is done on an order) and
+ * this file (how it gets to the helper) as one script, in this order. It connects to `workers.sock` in its own directory, takes a sample each interval and sends it;
  * ipc/PROTOCOL.md is the format.
  * Rules: never throw into the application, never keep it alive, never print, never wait, hold 256 KiB at most. Until a helper
  * has said welcome it is one timer that tries to connect; listeners and measurements begin with the first welcome.
@@ -41,8 +41,8 @@ function pillion() {
   const SOCKET = path.join(DIRECTORY, 'workers.sock');
 
   const PROTOCOL = 1;
-  const [HELLO, SAMPLE, EVENT, BEAT] = [1, 2, 3, 4];
-  const [WELCOME, ACK, LATER, REFUSED] = [0x81, 0x82, 0x83, 0x84];
+  const [HELLO, SAMPLE, EVENT, BEAT, ANSWER] = [1, 2, 3, 4, 5];
+  const [WELCOME, ACK, LATER, REFUSED, ORDER] = [0x81, 0x82, 0x83, 0x84, 0x85];
   const FRAME_MAX = 65528;
   const CONTROL_MAX = 4096; // a longer welcome, later or refused is nobody's we know
   const HOLD_MAX = 262144; // everything that waits here: ring, outgoing buffer, events
@@ -133,10 +133,10 @@ function pillion() {
     return whole;
   }
 
-  function tell(json) {
+  function tell(json, type) {
     if (state === OVER) return;
     if (events.length >= EVENTS_MAX) events.shift();
-    events.push(jsonFrame(EVENT, json));
+    events.push(jsonFrame(type || EVENT, json));
     pump(false);
   }
 
@@ -167,6 +167,11 @@ function pillion() {
       if (otherwise) attempt(otherwise);
     }
   }
+
+  const capture = pillionCapture({
+    main: MAIN, now, guard, attempt, text, tell, path: (name) => path.join(DIRECTORY, name),
+    answer: (json) => state === LIVE && tell(json, ANSWER),
+  });
 
   // --- connection --------------------------------------------------------------------------------------------------------------
 
@@ -224,6 +229,7 @@ function pillion() {
     const s = socket;
     socket = null;
     if (s !== null) s.destroy();
+    if (state === LIVE) capture.lost();
     clearTimeout(welcomeTimer);
     clearTimeout(paceTimer);
     welcomeTimer = paceTimer = null;
@@ -304,7 +310,7 @@ function pillion() {
     incomingBytes += n;
     if (incomingBytes === 8) {
       const length = incoming.readUInt32LE(0);
-      const known = incoming[4] >= WELCOME && incoming[4] <= REFUSED;
+      const known = incoming[4] >= WELCOME && incoming[4] <= ORDER;
       if (length < 1 || length > FRAME_MAX || (known && length > CONTROL_MAX)) {
         lost();
       } else if (!known) {
@@ -327,6 +333,7 @@ function pillion() {
     }
     const message = JSON.parse(payload.toString());
     if (type === REFUSED) stop();
+    else if (type === ORDER) state === LIVE ? capture.order(message) : lost();
     else if (type === LATER) lost(clamp(message.after_ms, 100, 60000, 1000));
     else if (state === GREETED && message.protocol === PROTOCOL) welcomed(message);
     else lost();
@@ -356,6 +363,7 @@ function pillion() {
     state = LIVE;
     liveSince = now();
     instrument();
+    capture.prepare();
     setTimers(clamp(message.interval_ms, 100, 60000, 1000), clamp(message.beat_ms, 0, 60000, 0));
     pump(false);
   }
@@ -404,6 +412,7 @@ function pillion() {
     }
     lookForWorkers();
     watchReport();
+    capture.watch();
     pump(false);
     sampler.spent(now() - t);
   }
@@ -472,6 +481,7 @@ function pillion() {
   const onExit = guard('exit', (code) => {
     if (exited || state !== LIVE) return;
     exited = true;
+    capture.lost();
     tick(true);
     // An application may survive it, or take a few seconds to log it before it ends.
     const why = fatal !== null && code !== 0 && now() - fatal[2] < 10000
@@ -482,6 +492,7 @@ function pillion() {
 
   // One listener of ours more would make Node warn of too many one earlier: then ours goes, before that one comes.
   const onListener = guard('exit', (name) => {
+    if (name === 'SIGUSR1') capture.taken();
     if (name !== 'exit' && name !== 'uncaughtExceptionMonitor') return;
     const limit = process.getMaxListeners();
     if (limit > 0 && process.listenerCount(name) >= limit) process.removeListener(name, name === 'exit' ? onExit : onFatal);
@@ -558,6 +569,7 @@ function pillion() {
     state = OVER;
     lost();
     for (const timer of [sampleTimer, beatTimer, retryTimer]) clearTimeout(timer);
+    capture.stop();
     sampler.stop();
     unsubscribe('child_process', onChild);
     process.removeListener('exit', onExit);
@@ -573,10 +585,13 @@ function pillion() {
   if (Buffer.byteLength(SOCKET) > 107) return; // libuv would cut it and connect to something else
   if (MAIN) subscribe('child_process', onChild);
   later(1);
+  return stop;
 }
 
 try {
-  pillion();
+  const stop = pillion();
+  // For `pillion attach --detach`; whoever requires it anew gets a new one.
+  module.exports.detach = () => stop && (stop(), delete require.cache[__filename]);
 } catch (e) {
   // then without us
 }

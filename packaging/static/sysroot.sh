@@ -210,6 +210,11 @@ build_openssl() {
     cp libssl.a libcrypto.a "$OUT/lib"
     mkdir -p "$OUT/include/openssl"
     cp include/openssl/*.h "$OUT/include/openssl"
+    mkdir -p "$OUT/lib/pkgconfig"
+    printf 'Name: libcrypto\nDescription: hashes, HMAC\nVersion: 3\nLibs: -L/usr/lib -lcrypto -lpthread\nCflags: -I/usr/include\n' \
+        >"$OUT/lib/pkgconfig/libcrypto.pc"
+    printf 'Name: libssl\nDescription: TLS\nVersion: 3\nRequires: libcrypto\nLibs: -L/usr/lib -lssl\nCflags: -I/usr/include\n' \
+        >"$OUT/lib/pkgconfig/libssl.pc"
 }
 
 build_curl() {

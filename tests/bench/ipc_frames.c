@@ -139,7 +139,11 @@ static double measure(uv_loop_t *loop, const char *path, unsigned slots, unsigne
 }
 
 int main(int argc, char **argv) {
-    const struct ipc_callbacks callbacks = {on_hello, on_sample, on_event, on_beat, on_closed};
+    const struct ipc_callbacks callbacks = {.hello = on_hello,
+                                            .sample = on_sample,
+                                            .event = on_event,
+                                            .beat = on_beat,
+                                            .closed = on_closed};
     unsigned slots = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 100;
     char dir[] = "/tmp/pillion-bench-XXXXXX", path[64];
     struct ipc_server *server;

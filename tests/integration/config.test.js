@@ -25,7 +25,10 @@ const mistakes = [
   ['PILLION_LOG', 'verbose', /accepted: error, warn, info or debug/],
   ['PILLION_LOG_FORMAT', 'xml', /accepted: text or json/],
   ['PILLION_REGISTRY', 'consul:8500', /accepted: none/],
-  ['PILLION_STORE', 's3://bucket/prefix', /does not have yet; accepted: file:/],
+  ['PILLION_STORE', 'ftp://host/', /not a file store that this version has; accepted: file:/],
+  ['PILLION_LISTEN', '0.0.0.0:7468', /PILLION_TOKEN is not set; accepted: a loopback address/],
+  ['PILLION_CAPTURE_LIMIT', '6', /not a number an hour such as 6.h; accepted: 1.h to 60.h/],
+  ['PILLION_KEEP', '1GiB', /accepted: SIZE,DURATION/],
   ['PILLION_SNIK', 'none', /did you mean PILLION_SINK \(accepted: none/],
   ['PILLION_WHATEVER_THIS_IS', '1', /accepted: those of `pillion --help`/],
 ];

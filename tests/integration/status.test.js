@@ -179,7 +179,7 @@ test('P60 another user cannot open the status socket', { skip: process.getuid() 
 });
 
 test('P64 a secret in a variable that is refused is in no line, file or command', async (t) => {
-  for (const env of [{ PILLION_TOKEN: 'hush-hush' }, { PILLION_TOKE: 'hush-hush' }, { PILLION_SINK: 'hub+ftp://user:hush-hush@hub:1/' }, { PILLION_STORE: 'https://user:hush-hush@store/' }]) {
+  for (const env of [{ PILLION_TOKEN: 'hush-hush' }, { PILLION_TOKE: 'hush-hush' }, { PILLION_SINK: 'hub+ftp://user:hush-hush@hub:1/' }, { PILLION_STORE: 'ftp://user:hush-hush@store/' }]) {
     const [name] = Object.keys(env);
     const run = start(t, ['run', '--', process.execPath, '-e', 'setInterval(() => {}, 1e6)'], { env });
     await waitFor(`the helper has left its line on ${name}`, () => fs.existsSync(path.join(run.runtime, 'helper.error')));

@@ -38,13 +38,15 @@ static struct server_fixture {
     int dirfd;
     bool server_closed;
     /* what the callbacks saw */
-    unsigned hellos, samples, events, beats, closed, closed_with_error;
+    unsigned hellos, samples, events, beats, answers, closed, closed_with_error;
     struct ipc_worker *last_worker;
     struct ipc_peer last_peer;
     pid_t last_claim;
     uint64_t last_number;
     double last_clock, last_slots[PEER_SLOTS];
     struct worker_event last_event;
+    uint64_t last_order;
+    char last_answer[256];
     const char *last_error;
     /* what they shall do */
     int hello_rc;
@@ -102,6 +104,16 @@ static inline void on_beat(void *arg, void *user) {
     t.beats++;
 }
 
+static inline void on_answer(void *arg, void *user, uint64_t order, const char *json, size_t len) {
+    (void)arg;
+    (void)user;
+    assert_true(len < sizeof(t.last_answer));
+    t.answers++;
+    t.last_order = order;
+    memcpy(t.last_answer, json, len);
+    t.last_answer[len] = '\0';
+}
+
 static inline void on_closed(void *arg, void *user, const char *error) {
     (void)arg;
     assert_non_null(user);
@@ -117,6 +129,7 @@ static const struct ipc_callbacks callbacks = {
     .sample = on_sample,
     .event = on_event,
     .beat = on_beat,
+    .answer = on_answer,
     .closed = on_closed,
 };
 

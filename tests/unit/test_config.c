@@ -15,6 +15,7 @@
 
 #include "agent/base/mem.h"
 #include "agent/config_table.h"
+#include "collectors/capture.h"
 
 static struct config config;
 static struct buf why;
@@ -261,26 +262,81 @@ static void test_not_ours(void **state) {
     assert_int_equal(load("PILLION_PORTS_TCP=80", NULL), -EINVAL);
 }
 
-/* Names of the design whose feature is not there: never silently ignored. */
-static void test_reserved(void **state) {
-    (void)state;
-    for (size_t i = 0; i < config_options_count; i++) {
-        const struct option *o = &config_options[i];
-        char text[128];
+static void test_captures(void **state) {
+    char ip[CONFIG_IP_BYTES];
+    uint16_t port;
 
-        if (o->kind != OPTION_RESERVED)
-            continue;
-        (void)snprintf(text, sizeof(text), "%s=something", o->name);
-        assert_int_equal(load(text, NULL), -EINVAL);
-        assert_non_null(
-            strstr(why.data, "asks for what this version does not have yet; accepted: "));
-        if (o->accepted == NULL)
-            continue;
-        (void)snprintf(text, sizeof(text), "%s=%s", o->name, o->accepted);
-        good(text);
+    (void)state;
+    assert_int_equal(load(NULL, NULL), 0);
+    assert_string_equal(config.listen, "127.0.0.1:7468");
+    assert_string_equal(config.store, "file:");
+    assert_int_equal(config.on_blocked, 1u << CAPTURE_STACK);
+    assert_int_equal(config.on_memory, 1u << CAPTURE_HEAP_PROFILE);
+    assert_int_equal(config.on_crash, 1u << CAPTURE_REPORT);
+    assert_int_equal(config.captures_per_hour, 6);
+    assert_true(config.keep.bytes == 1u << 30 && config.keep.ms == 7ull * 24 * 3600 * 1000);
+    good("PILLION_ON_BLOCKED=none");
+    assert_int_equal(config.on_blocked, 0);
+    good("PILLION_ON_BLOCKED=stack,cpu_profile");
+    assert_int_equal(config.on_blocked, (1u << CAPTURE_STACK) | (1u << CAPTURE_CPU_PROFILE));
+    good("PILLION_CAPTURE_LIMIT=60/h");
+    good("PILLION_STORE=webdav+https://u:p@h/x/");
+    good("PILLION_NOTIFY=amqp://h/?exchange=a,https://h/hook");
+    good("PILLION_LISTEN=none");
+    good("PILLION_LISTEN=localhost:65535");
+    assert_int_equal(config_listen(config.listen, ip, &port), 0);
+    assert_string_equal(ip, "127.0.0.1");
+    assert_int_equal(port, 65535);
+    assert_int_equal(load("PILLION_LISTEN=0.0.0.0:7468", "PILLION_TOKEN=0123456789abcdef"), 0);
+}
+
+/* P54, P62 */
+static void test_captures_wrong(void **state) {
+    static const char *const given[] = {
+        "PILLION_LISTEN=7468",
+        "PILLION_LISTEN=host:1",
+        "PILLION_LISTEN=127.0.0.1:0",
+        "PILLION_LISTEN=127.0.0.1:65536",
+        "PILLION_LISTEN=::1:7468",
+        "PILLION_LISTEN=[::1]",
+        "PILLION_LISTEN=[127.0.0.1]:1",
+
+        "PILLION_TOKEN=fifteen-letters",
+        "PILLION_STORE=/data",
+        "PILLION_STORE=s3://",
+        "PILLION_STORE=ftp://h/",
+
+        "PILLION_NOTIFY=none,http://h/",
+
+        "PILLION_NOTIFY=kafka://h/",
+        "PILLION_ON_BLOCKED=heap_snapshot",
+        "PILLION_ON_BLOCKED=stack,stack",
+
+        "PILLION_ON_BLOCKED=stack,none",
+        "PILLION_ON_CRASH=stack",
+
+        "PILLION_CAPTURE_LIMIT=6",
+        "PILLION_CAPTURE_LIMIT=0/h",
+        "PILLION_CAPTURE_LIMIT=61/h",
+
+        "PILLION_KEEP=1GiB",
+        "PILLION_KEEP=1GiB,0",
+        "PILLION_KEEP=1KiB,7d",
+
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(given); i++) {
+        if (load(given[i], NULL) != -EINVAL)
+            fail_msg("%s is taken", given[i]);
+        assert_non_null(strstr(why.data, "; accepted: "));
+        assert_string_equal(config.store, "file:");
+        assert_int_equal(config.captures_per_hour, 6);
     }
-    bad("PILLION_LISTEN=0.0.0.0:7468", "PILLION_LISTEN=\"0.0.0.0:7468\" asks for what this version "
-                                       "does not have yet; accepted: none");
+    bad("PILLION_LISTEN=0.0.0.0:7468",
+        "PILLION_LISTEN=\"0.0.0.0:7468\" can be reached from elsewhere, and PILLION_TOKEN is not "
+        "set; accepted: a loopback address, none, or both variables");
+    assert_string_equal(config.listen, "none");
 }
 
 static void test_several(void **state) {
@@ -322,7 +378,7 @@ static void test_secrets_are_not_shown(void **state) {
         "PILLION_SINK_TOKEN=hunter2 ",
         "PILLION_SINK_TOKN=hunter2",
         "PILLION_SNIK=https://u:hunter2@h/",
-        "PILLION_NOTIFY=amqp://u:hunter2@h/?x=hunter2",
+        "PILLION_NOTIFY=amqp://u:hunter2@h/?x=hunter2,x",
         "PILLION_SINK=file:,https://h/?token=hunter2",
     };
 
@@ -448,7 +504,7 @@ static void test_json(void **state) {
     assert_int_equal(config_load(&config, env, &why), 0);
     config_json(&config, env, &out);
     all = json_loads(out.data, JSON_REJECT_DUPLICATES, NULL);
-    assert_int_equal(json_object_size(all), 21);
+    assert_int_equal(json_object_size(all), 30);
     row = json_object_get(all, "PILLION_SINK");
     assert_string_equal(json_string_value(json_object_get(row, "value")), "file:/a \"b\"");
     assert_string_equal(json_string_value(json_object_get(row, "source")), "environment");
@@ -479,7 +535,7 @@ static void test_texts(void **state) {
         assert_int_equal(out.err, 0);
         for (size_t i = 0; i < config_options_count; i++) {
             assert_non_null(strstr(out.data, config_options[i].name));
-            if (config_options[i].kind != OPTION_RESERVED && w == 2)
+            if (w == 2)
                 assert_non_null(strstr(out.data, config_options[i].accepted));
         }
         for (const char *line = out.data; w < 2 && *line != '\0';) {
@@ -526,7 +582,8 @@ int main(void) {
         TEST(test_empty),
         TEST(test_misspelt),
         TEST(test_not_ours),
-        TEST(test_reserved),
+        TEST(test_captures),
+        TEST(test_captures_wrong),
         TEST(test_several),
         TEST(test_combinations),
         TEST(test_secrets_are_not_shown),

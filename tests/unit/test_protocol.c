@@ -152,6 +152,15 @@ static void test_example_event(void **state) {
     assert_int_equal(e.signal, 9);
 }
 
+static void test_example_answer_to_an_order(void **state) {
+    struct one answer = example_frame("answer", FRAME_ANSWER);
+    uint64_t order = 0;
+
+    (void)state;
+    assert_int_equal(message_read_answer((char *)answer.payload, answer.len, &order, why), 0);
+    assert_int_equal(order, 17);
+}
+
 /* What the helper writes is, byte for byte, what the page shows. */
 static void same_as_example(struct buf *b, const char *name) {
     uint8_t bytes[1024];
@@ -164,6 +173,7 @@ static void same_as_example(struct buf *b, const char *name) {
 }
 
 static void test_example_answers(void **state) {
+    static const char order[] = "{\"order\":17,\"action\":\"cpu_profile\",\"seconds\":10}";
     struct welcome w = {.interval_ms = 1000, .hold_bytes = 262144, .stored = 8};
     struct hello h;
     struct buf b;
@@ -179,6 +189,8 @@ static void test_example_answers(void **state) {
     assert_int_equal(message_read_hello("{\"protocol\":[1]}", 16, &h, why), -EINVAL);
     message_write_refused(&b, why);
     same_as_example(&b, "refused");
+    message_write_order(&b, order, strlen(order));
+    same_as_example(&b, "order");
 }
 
 /* The hello that stands in the page as text is one that is accepted. */
@@ -199,6 +211,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_example_hello_and_sample),
         cmocka_unit_test(test_example_event),
+        cmocka_unit_test(test_example_answer_to_an_order),
         cmocka_unit_test(test_example_answers),
         cmocka_unit_test(test_example_json),
     };

@@ -74,6 +74,57 @@ static void test_ack_given_with_the_hello(void **state) {
     UNTIL(t.closed == 1);
 }
 
+static void test_order_and_answer(void **state) {
+    static const char order[] = "{\"order\":5,\"action\":\"stack\"}";
+    static const char answer[] = "{\"order\":5,\"stack\":[]}";
+    static const char long_order[FRAME_PAYLOAD_BYTES + 1];
+    uint8_t frame[256];
+    char payload[512];
+    int fd = good_worker();
+
+    (void)state;
+    assert_int_equal(ipc_worker_order(t.last_worker, order, sizeof(order) - 1), 0);
+    assert_int_equal(get(fd, payload, sizeof(payload)), FRAME_ORDER);
+    assert_string_equal(payload, order);
+    assert_int_equal(ipc_worker_order(t.last_worker, order, 0), -EMSGSIZE);
+    assert_int_equal(ipc_worker_order(t.last_worker, long_order, sizeof(long_order)), -EMSGSIZE);
+    put(fd, frame, peer_frame(frame, FRAME_ANSWER, answer, sizeof(answer) - 1));
+    UNTIL(t.answers == 1);
+    assert_int_equal(t.last_order, 5);
+    assert_string_equal(t.last_answer, answer);
+    put(fd, frame, peer_frame(frame, FRAME_ANSWER, "{\"order\":0}", 11));
+    UNTIL(t.closed == 1);
+    assert_non_null(t.last_error);
+    assert_int_equal(t.answers, 1);
+    (void)close(fd);
+}
+
+/* A peer that does not read: what is queued is bounded, and what was queued comes whole and in order. */
+static void test_orders_to_one_that_does_not_read(void **state) {
+    static char order[1024], payload[2048];
+    unsigned given = 0, got = 0;
+    int fd = good_worker(), rc, len;
+
+    (void)state;
+    do {
+        len = snprintf(order, sizeof(order), "{\"order\":%u,\"pad\":\"%0900d\"}", given + 1, 0);
+        rc = ipc_worker_order(t.last_worker, order, (size_t)len);
+        given += rc == 0;
+    } while (rc == 0 && given < 10000);
+    assert_int_equal(rc, -EAGAIN);
+    while (got < given) {
+        char want[32];
+
+        assert_int_equal(get(fd, payload, sizeof(payload)), FRAME_ORDER);
+        (void)snprintf(want, sizeof(want), "{\"order\":%u,", ++got);
+        assert_memory_equal(payload, want, strlen(want));
+    }
+    assert_int_equal(ipc_worker_order(t.last_worker, order, (size_t)len), 0);
+    assert_int_equal(get(fd, payload, sizeof(payload)), FRAME_ORDER);
+    (void)close(fd);
+    UNTIL(t.closed == 1);
+}
+
 static void test_values(void **state) {
     const double in[PEER_SLOTS] = {-1, -1, INFINITY, -1, NAN, -INFINITY};
     uint64_t before = counter_get(COUNTER_VALUES_REFUSED);
@@ -353,6 +404,8 @@ static void test_late_loop(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         CASE("a conversation", test_conversation),
+        CASE("an order and its answer", test_order_and_answer),
+        CASE("orders to one that does not read", test_orders_to_one_that_does_not_read),
         CASE("an ack given with the hello comes behind the welcome", test_ack_given_with_the_hello),
         CASE("P61 values that cannot be", test_values),
         CASE("P61 a worker that claims another's pid", test_p61_claimed_pid),

@@ -87,6 +87,31 @@ int http_client_get(struct http_client *c, const char *path, long timeout_ms, st
     return rc;
 }
 
+static const char *method_of(const char *method, const char *json) {
+    return strcmp(method, json != NULL ? "POST" : "GET") == 0 ? NULL : method;
+}
+
+int http_client_ask(struct http_client *c, const char *method, const char *path, const char *json,
+                    long timeout_ms, struct buf *ret_body, long *ret_status) {
+    struct curl_slist *type = NULL;
+    int rc = -ENOMEM;
+
+    if (json != NULL)
+        type = curl_slist_append(NULL, "Content-Type: application/json");
+    /* A request that was not a GET leaves its traces in the handle, so they are taken away again. */
+    if ((json == NULL ||
+         (type != NULL && curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, type) == CURLE_OK &&
+          curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, json) == CURLE_OK)) &&
+        curl_easy_setopt(c->easy, CURLOPT_CUSTOMREQUEST, method_of(method, json)) == CURLE_OK)
+        rc = http_client_get(c, path, timeout_ms, ret_body, ret_status);
+    (void)curl_easy_setopt(c->easy, CURLOPT_CUSTOMREQUEST, NULL);
+    (void)curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, NULL);
+    (void)curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, NULL);
+    (void)curl_easy_setopt(c->easy, CURLOPT_HTTPGET, 1L);
+    curl_slist_free_all(type);
+    return rc;
+}
+
 int http_get_unix(const char *socket_path, const char *path, long timeout_ms, struct buf *ret_body,
                   long *ret_status) {
     struct http_client *c = NULL;

@@ -49,8 +49,12 @@ struct http_call {
     void *arg;
     bool cancelled, whole_head, truncated, head_too_long, stalled;
     uint32_t stall_ms;
-    curl_off_t moved;  /* bytes in both directions … */
-    uint64_t moved_ms; /* … when there was the last one */
+    curl_off_t moved;      /* bytes in both directions … */
+    uint64_t moved_ms;     /* … when there was the last one */
+    struct http_file file; /* fd -1: none */
+    uint64_t file_at;      /* bytes of it that curl has taken */
+    int file_err;          /* why no more could be read, a negative errno */
+    http_sent_cb sent;
     char host[256];
     char curl_error[CURL_ERROR_SIZE];
 };
@@ -60,6 +64,9 @@ CURLcode http_curl_init(long flags);
 
 /* setup.c: everything but the callbacks. */
 int http_call_setup(struct http_call *c, const struct http_request_out *o);
+
+/* upload.c: the body is a file. */
+int http_upload_setup(struct http_call *c, const struct http_request_out *o);
 
 /* addresses.c */
 void http_address_reached(struct http_call *c);       /* its name is where the answer came from */

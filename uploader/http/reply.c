@@ -23,6 +23,13 @@ bool http_reply_header(const struct http_reply *reply, const char *name, char *o
     return found;
 }
 
+int64_t http_reply_date(const struct http_reply *reply) {
+    char date[64];
+
+    return http_reply_header(reply, "date", date, sizeof(date)) ? (int64_t)curl_getdate(date, NULL)
+                                                                : -1;
+}
+
 /* Seconds, or a date: then measured from the other side's own clock where it tells it. */
 int64_t http_reply_retry_after(const struct http_reply *reply) {
     char value[64], date[64];

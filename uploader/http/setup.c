@@ -53,6 +53,8 @@ static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off
     uint64_t now = clock_mono_ms();
 
     (void)down_all, (void)up_all;
+    if (c->sent != NULL && c->file.fd >= 0)
+        c->sent(c->arg, (uint64_t)up);
     if (c->moved_ms == 0 || c->moved != down + up) {
         c->moved = down + up;
         c->moved_ms = now;
@@ -101,7 +103,10 @@ static int set_transport(struct http_call *c, const struct http_request_out *o) 
 }
 
 static int set_request(struct http_call *c, const struct http_request_out *o) {
-    const char *method = o->method != NULL ? o->method : o->body != NULL ? "POST" : "GET";
+    const char *method = o->method != NULL ? o->method
+                         : o->file != NULL ? "PUT"
+                         : o->body != NULL ? "POST"
+                                           : "GET";
     CURL *e = c->easy;
     int bad = 0;
 
@@ -128,6 +133,8 @@ int http_call_setup(struct http_call *c, const struct http_request_out *o) {
 
     if (rc == 0)
         rc = set_request(c, o);
+    if (rc == 0 && o->file != NULL)
+        rc = http_upload_setup(c, o);
     if (rc == 0)
         rc = set_headers(c, o);
     return rc;

@@ -8,7 +8,7 @@ const net = require('node:net');
 const path = require('node:path');
 const { ROOT } = require('./harness');
 
-const PARTS = ['identity.js', 'sampler.js', 'preload.js'];
+const PARTS = ['identity.js', 'sampler.js', 'capture.js', 'preload.js'];
 
 // The preload as the program writes it.
 function preloadText() {
