@@ -182,9 +182,12 @@ recording: all ## make docs/top.svg again, from a real run
 	@node docs/record.js $(abspath $(B)/pillion)
 
 .PHONY: install
-install: all ## program and man page below $(DESTDIR)$(PREFIX)
+install: all ## program, man page and completions below $(DESTDIR)$(PREFIX)
 	install -D -m 755 $(B)/pillion $(DESTDIR)$(PREFIX)/bin/pillion
 	install -D -m 644 packaging/man/pillion.1 $(DESTDIR)$(PREFIX)/share/man/man1/pillion.1
+	install -D -m 644 packaging/completions/pillion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pillion
+	install -D -m 644 packaging/completions/_pillion $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_pillion
+	install -D -m 644 packaging/completions/pillion.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pillion.fish
 
 .PHONY: dist
 dist: ## the static release program
