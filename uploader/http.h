@@ -71,9 +71,10 @@ typedef bool (*http_data_cb)(void *arg, const char *data, size_t len);
 /* What to ask. Strings are copied; `body` is not: it must stay until done was called. Zero is a fine value for everything but url,
  * done and arg. */
 struct http_request_out {
-    const char *method;          /* NULL: GET without a body, else POST */
-    const char *url;             /* http:// or https://, without user and password */
-    const char *unix_socket;     /* path: through it, whatever the host of the URL */
+    const char *method;      /* NULL: GET without a body, else POST */
+    const char *url;         /* http:// or https://, without user and password */
+    const char *unix_socket; /* path: through it, whatever the host of the URL */
+    const char *tls_name; /* https: the name that its certificate has; NULL: the host of the URL */
     const char *const *headers;  /* "Name: value", NULL-terminated */
     const char *user, *password; /* basic authentication */
     const char *bearer;          /* Authorization: Bearer … */

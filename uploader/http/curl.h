@@ -41,7 +41,7 @@ struct http_call {
     struct http *http;
     struct http_call *next, *prev;
     CURL *easy;
-    struct curl_slist *headers, *resolve;
+    struct curl_slist *headers, *resolve, *connect_to;
     struct buf body, head;
     size_t answer_max;
     http_data_cb data;
@@ -52,6 +52,7 @@ struct http_call {
     curl_off_t moved;  /* bytes in both directions … */
     uint64_t moved_ms; /* … when there was the last one */
     char host[256];
+    char tls_name[256]; /* "": the same as host */
     char curl_error[CURL_ERROR_SIZE];
 };
 
