@@ -5,10 +5,9 @@
 
 #include <errno.h>
 
-#include "agent/advertise.h"
 #include "agent/base/log.h"
 #include "agent/base/mem.h"
-#include "agent/base/text.h"
+#include "agent/registry_env.h"
 #include "uploader/registry/discovery.h"
 #include "uploader/registry/registry.h"
 
@@ -16,9 +15,8 @@
 #define NODES            16 /* different versions of Node.js in one container; further ones are not named */
 
 struct registrar {
-    const char *pod_ip; /* of the environment; NULL */
-    struct advertise given;
     uint16_t listening; /* port that can be reached from elsewhere; 0: none */
+    struct registry_env env;
     struct registry_link *link;
     struct registry *registry;
     struct discovery *discovery; /* NULL: nobody asked for hubs */
@@ -29,62 +27,6 @@ struct registrar {
     void (*closed)(void *arg);
     void *closed_arg;
 };
-
-/* --- configuration --- */
-
-static const char *env_get(char *const *env, const char *name) {
-    size_t len = strlen(name);
-
-    for (; *env != NULL; env++)
-        if (strncmp(*env, name, len) == 0 && (*env)[len] == '=' && (*env)[len + 1] != '\0')
-            return *env + len + 1;
-    return NULL;
-}
-
-static bool is_true(const char *s) {
-    return s != NULL &&
-           (strcmp(s, "1") == 0 || strcasecmp(s, "true") == 0 || strcasecmp(s, "t") == 0);
-}
-
-/* Consul's own variables, as its own client has them. */
-static void read_settings(struct registry_settings *s, const struct config *config,
-                          char *const *env) {
-    *s = (struct registry_settings){
-        .registry = config->registry,
-        .consul_addr = env_get(env, "CONSUL_HTTP_ADDR"),
-        .consul_ssl = is_true(env_get(env, "CONSUL_HTTP_SSL")),
-        .token = env_get(env, "CONSUL_HTTP_TOKEN"),
-        .token_file = env_get(env, "CONSUL_HTTP_TOKEN_FILE"),
-        .auth = env_get(env, "CONSUL_HTTP_AUTH"),
-        .namespace_ = env_get(env, "CONSUL_NAMESPACE"),
-        .partition = env_get(env, "CONSUL_PARTITION"),
-        .datacenter = env_get(env, "CONSUL_DATACENTER"),
-    };
-    s->tls = (struct http_tls){
-        .ca_file = config->ca_file, .cert_file = config->cert_file, .key_file = config->key_file};
-    if (!text_starts(config->registry, "consul"))
-        return;
-    if (env_get(env, "CONSUL_CAPATH") != NULL)
-        s->tls.ca_file = env_get(env, "CONSUL_CAPATH");
-    if (env_get(env, "CONSUL_CACERT") != NULL)
-        s->tls.ca_file = env_get(env, "CONSUL_CACERT");
-    if (env_get(env, "CONSUL_CLIENT_CERT") != NULL) {
-        s->tls.cert_file = env_get(env, "CONSUL_CLIENT_CERT");
-        s->tls.key_file = env_get(env, "CONSUL_CLIENT_KEY");
-    }
-}
-
-/* `hub:` without an address, somewhere in the list. */
-static bool wants_hubs(const char *sinks) {
-    for (const char *p = sinks; *p != '\0'; p += *p == ',') {
-        size_t len = strcspn(p, ",");
-
-        if (len == strlen("hub:") && memcmp(p, "hub:", len) == 0)
-            return true;
-        p += len;
-    }
-    return false;
-}
 
 /* --- the sink's view of the hubs --- */
 
@@ -127,18 +69,15 @@ static uint16_t port_from_elsewhere(const struct config *config) {
 
 int registrar_new(struct registrar **ret, uv_loop_t *loop, const struct config *config,
                   char *const *env, const char *app, struct buf *why) {
-    struct registry_settings settings;
     struct registrar *r = mem_calloc(1, sizeof(*r));
     int rc;
 
     if (r == NULL)
         return -ENOMEM;
-    read_settings(&settings, config, env);
-    r->pod_ip = env_get(env, "POD_IP");
     r->listening = port_from_elsewhere(config);
-    rc = advertise_parse(&r->given, config->advertise);
+    rc = registry_env_read(&r->env, config, env, why);
     if (rc == 0)
-        rc = registry_link_new(&r->link, loop, &settings, why);
+        rc = registry_link_new(&r->link, loop, &r->env.settings, why);
     if (rc != 0 || r->link == NULL) {
         mem_free(r);
         if (rc == 0)
@@ -146,7 +85,7 @@ int registrar_new(struct registrar **ret, uv_loop_t *loop, const struct config *
         return rc;
     }
     rc = registry_new(&r->registry, r->link, app, config->instance, PILLION_VERSION);
-    if (rc == 0 && wants_hubs(config->sink))
+    if (rc == 0 && r->env.wants_hubs)
         rc = add_discovery(r, config, app);
     /* Handles are open: also after an error it is closed, and not freed. */
     *ret = r;
@@ -165,19 +104,11 @@ int registrar_start(struct registrar *r) {
 /* --- what is registered --- */
 
 static void find_address(struct registrar *r, uint64_t now_ms) {
-    const char *host, *local = registry_link_local(r->link);
-    uint16_t port;
-
-    if (r->address_ms != 0 && now_ms - r->address_ms < ADDRESS_EVERY_MS && *local == '\0')
+    if (r->address_ms != 0 && now_ms - r->address_ms < ADDRESS_EVERY_MS &&
+        *registry_link_local(r->link) == '\0')
         return;
     r->address_ms = now_ms;
-    host = registry_link_host(r->link, 0, &port);
-    /* Once there was a connection, its own end is the best word on the route to the registry. */
-    if (r->given.host[0] == '\0' && r->pod_ip == NULL && *local != '\0' &&
-        !advertise_is_local(local))
-        (void)text_copy(r->address, sizeof(r->address), local); /* an IP address fits */
-    else
-        advertise_find(r->address, &r->given, r->pod_ip, host);
+    registry_env_address(&r->env, r->link, r->address);
 }
 
 static int by_text(const void *a, const void *b) {
@@ -221,7 +152,7 @@ void registrar_tick(struct registrar *r, const struct workers *workers, uint64_t
         return;
     find_address(r, now_ms);
     facts.address = r->address;
-    facts.port = r->given.port != 0 ? r->given.port : r->listening;
+    facts.port = r->env.given.port != 0 ? r->env.given.port : r->listening;
     facts.commands = r->listening != 0;
     facts.workers = look_at_workers(workers, node, sizeof(node));
     registry_describe(r->registry, &facts);

@@ -152,7 +152,7 @@ for set in "$@"; do
   case $set in
     build | node | test | services | lint | fuzz | bench | dist) "need_$set" ;;
     *)
-      echo "deps: '$set' is not known; there are build, node, test, lint, fuzz, bench and dist" >&2
+      echo "deps: '$set' is not known; there are build, node, test, services, lint, fuzz, bench and dist" >&2
       exit 64
       ;;
   esac

@@ -81,7 +81,7 @@ static void z_free(void *opaque, void *p) {
     mem_free(p);
 }
 
-static int make_prefix(struct batch_writer *w, const char *app, const char *instance,
+static int make_prefix(char **ret, size_t *ret_len, const char *app, const char *instance,
                        const char *boot) {
     struct buf b;
 
@@ -99,31 +99,48 @@ static int make_prefix(struct batch_writer *w, const char *app, const char *inst
         buf_clear(&b);
         return rc;
     }
-    w->prefix = buf_take(&b, &w->prefix_len);
-    w->gap = BATCH_HEAD_BYTES + STORED_BYTES + w->prefix_len + NUMBERS_MAX;
+    *ret = buf_take(&b, ret_len);
+    return 0;
+}
+
+/* Takes the prefix, also on error. */
+static int new_writer(struct batch_writer **ret, char *prefix, size_t len) {
+    struct batch_writer *w = mem_calloc(1, sizeof(*w));
+
+    if (w == NULL) {
+        mem_free(prefix);
+        return -ENOMEM;
+    }
+    buf_init(&w->out, SIZE_MAX / 4);
+    w->z.zalloc = z_alloc;
+    w->z.zfree = z_free;
+    w->prefix = prefix;
+    w->prefix_len = len;
+    w->gap = BATCH_HEAD_BYTES + STORED_BYTES + len + NUMBERS_MAX;
+    /* Raw deflate: header and trailer of the member are written here. */
+    if (deflateInit2(&w->z, 1, Z_DEFLATED, -WINDOW_BITS, MEM_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK) {
+        batch_writer_free(w);
+        return -ENOMEM;
+    }
+    *ret = w;
     return 0;
 }
 
 int batch_writer_new(struct batch_writer **ret, const char *app, const char *instance,
                      const char *boot) {
-    struct batch_writer *w = mem_calloc(1, sizeof(*w));
-    int rc;
+    size_t len;
+    char *prefix;
+    int rc = make_prefix(&prefix, &len, app, instance, boot);
 
-    if (w == NULL)
-        return -ENOMEM;
-    buf_init(&w->out, SIZE_MAX / 4);
-    w->z.zalloc = z_alloc;
-    w->z.zfree = z_free;
-    rc = make_prefix(w, app, instance, boot);
-    /* Raw deflate: header and trailer of the member are written here. */
-    if (rc == 0 &&
-        deflateInit2(&w->z, 1, Z_DEFLATED, -WINDOW_BITS, MEM_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK)
-        rc = -ENOMEM;
-    if (rc == 0)
-        *ret = w;
-    else
-        batch_writer_free(w);
-    return rc;
+    return rc == 0 ? new_writer(ret, prefix, len) : rc;
+}
+
+int batch_writer_new_like(struct batch_writer **ret, const char *prefix, size_t len) {
+    char *copy = len <= HEADER_MAX ? mem_memdup(prefix, len) : NULL;
+
+    if (len > HEADER_MAX)
+        return -E2BIG;
+    return copy != NULL ? new_writer(ret, copy, len) : -ENOMEM;
 }
 
 void batch_writer_free(struct batch_writer *w) {

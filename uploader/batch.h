@@ -49,6 +49,9 @@ struct batch_writer;
 /* -E2BIG when the names do not fit a header line (60,000 bytes in JSON). */
 int batch_writer_new(struct batch_writer **ret, const char *app, const char *instance,
                      const char *boot);
+/* One whose header lines begin with this text, up to `"seq":`: to write a batch that is known by its lines once more. The
+ * same calls make the same bytes. */
+int batch_writer_new_like(struct batch_writer **ret, const char *prefix, size_t len);
 void batch_writer_free(struct batch_writer *w);
 
 /* Begins batch `seq`. Fine again when the batch that is open has no record yet. */

@@ -193,6 +193,7 @@ static void call_free(struct http_call *c) {
     }
     curl_slist_free_all(c->headers);
     curl_slist_free_all(c->resolve);
+    curl_slist_free_all(c->connect_to);
     buf_clear(&c->body);
     buf_clear(&c->head);
     mem_free(c);

@@ -80,9 +80,10 @@ typedef void (*http_sent_cb)(void *arg, uint64_t bytes);
 /* What to ask. Strings are copied; `body` is not: it must stay until done was called. Zero is a fine value for everything but url,
  * done and arg. */
 struct http_request_out {
-    const char *method;          /* NULL: GET without a body, else POST */
-    const char *url;             /* http:// or https://, without user and password */
-    const char *unix_socket;     /* path: through it, whatever the host of the URL */
+    const char *method;      /* NULL: GET without a body, else POST */
+    const char *url;         /* http:// or https://, without user and password */
+    const char *unix_socket; /* path: through it, whatever the host of the URL */
+    const char *tls_name; /* https: the name that its certificate has; NULL: the host of the URL */
     const char *const *headers;  /* "Name: value", NULL-terminated */
     const char *user, *password; /* basic authentication */
     const char *bearer;          /* Authorization: Bearer … */

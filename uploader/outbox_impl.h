@@ -96,11 +96,13 @@ struct outbox {
 
     /* One turn of the worker thread; its fields are the thread's while it runs. */
     uv_work_t turn;
-    bool turn_running, turn_open, turn_final, turn_writes, turn_takes;
+    bool turn_running, turn_open, turn_final, turn_writes, turn_takes, turn_packs;
     uint64_t turn_rewind; /* 0 no; else from this number on */
     uint64_t turn_synced; /* 0 no; else up to this number */
     struct parcel *turn_parcels[OUTBOX_TURN_MOST];
     uint64_t turn_numbers[OUTBOX_TURN_MOST];
+    int64_t pack_credit_ns; /* of the cap on packing */
+    uint64_t pack_at_ns;
     struct spool_view turn_view;
     unsigned turn_n, turn_written;
     int turn_rc;

@@ -5,8 +5,12 @@
  * fsync runs beside the turns: a turn hands out descriptors (spool_sync_take), another worker thread waits for the disk,
  * and the next turn is told how it went. When it failed, what is not durable is written again, into a new segment.
  *
+ * While a sink is behind, batches are packed as they are written (spool/pack.h): a day of outage fits the spool, and
+ * packing costs nothing while all is well.
+ *
  * A write fails: the parcels stay, the timer `again` tries once more; lanes are fed from memory meanwhile. */
 #include <errno.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/base/clock.h"
@@ -15,13 +19,47 @@
 #include "agent/base/mem.h"
 #include "uploader/outbox_impl.h"
 #include "uploader/spool/fault.h"
+#include "uploader/spool/pack.h"
 
 #define WRITE_RETRY_MIN_MS 1000
 #define WRITE_RETRY_MAX_MS 4000
 #define WARN_EVERY_MS      60000
+#define PACK_BEHIND        3             /* batches that a sink is behind: then they are packed */
 #define SYNC_EARLY_BYTES   (1024 * 1024) /* so much is held for the case that fsync fails */
 
 /* --- in the worker thread --- */
+
+/* What this thread has used of a core: on a busy machine the wall clock would say more. */
+static int64_t thread_ns(void) {
+    struct timespec t = {0};
+
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); /* never fails */
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* A hundredth of the time of a core, and 200 ms at once: with more workers or a shorter interval than that is good for,
+ * every second or tenth batch goes as it is. */
+static bool may_pack(struct outbox *o, uint64_t now_ns) {
+    o->pack_credit_ns += (int64_t)((now_ns - o->pack_at_ns) / LIMIT_PACK_SHARE);
+    o->pack_at_ns = now_ns;
+    if (o->pack_credit_ns > LIMIT_PACK_BURST_MS * 1000000LL)
+        o->pack_credit_ns = LIMIT_PACK_BURST_MS * 1000000LL;
+    return o->pack_credit_ns > 0;
+}
+
+/* True: it is packed, and was seen to come back as it was. */
+static bool pack(struct outbox *o, const struct batch *b, struct buf *out) {
+    int64_t begun;
+    bool good;
+
+    if (!o->turn_packs || !may_pack(o, uv_hrtime()))
+        return false;
+    begun = thread_ns();
+    good = pack_batch(out, b) == 0 && out->len < b->len && pack_holds(out->data, out->len, b);
+    o->pack_credit_ns -= thread_ns() - begun;
+    counter_add(COUNTER_SPOOL_PACKED, good);
+    return good;
+}
 
 static int append(struct outbox *o, const struct parcel *p, uint64_t *ret_number) {
     struct spool_entry e = {.number = p->number,
@@ -31,9 +69,15 @@ static int append(struct outbox *o, const struct parcel *p, uint64_t *ret_number
                             .raw_bytes = (uint32_t)p->batch->raw_bytes,
                             .data = p->batch->data,
                             .len = p->batch->len};
-    struct buf index;
+    struct buf index, packed;
     int rc;
 
+    buf_init(&packed, SPOOL_DATA_MAX);
+    if (pack(o, p->batch, &packed)) {
+        e.form = SPOOL_PACKED;
+        e.data = packed.data;
+        e.len = packed.len;
+    }
     memcpy(e.boot, o->boot, sizeof(e.boot));
     buf_init(&index, SPOOL_INDEX_MAX);
     for (size_t i = 0; i < p->n_workers; i++)
@@ -44,6 +88,7 @@ static int append(struct outbox *o, const struct parcel *p, uint64_t *ret_number
     if (rc == 0)
         rc = spool_append(o->spool, &e, ret_number);
     buf_clear(&index);
+    buf_clear(&packed);
     return rc;
 }
 
@@ -61,13 +106,21 @@ static void write_parcels(struct outbox *o) {
                                       : strerror(-rc));
 }
 
-/* The record as a batch, in the block that it was read into. */
-static struct batch *make_batch(struct spool_found *f) {
-    struct batch *b = mem_calloc(1, sizeof(*b));
+/* The record as a batch, in the block that it was read into unless it was packed. Takes the block. */
+static int make_batch(struct batch **ret, struct spool_found *f) {
+    struct batch *b;
 
+    if (f->head.form == SPOOL_PACKED) {
+        int rc = unpack_batch(ret, f->body + f->head.index_bytes, f->head.data_bytes,
+                              f->head.raw_bytes, f->head.seq, f->head.records);
+
+        mem_free(f->body);
+        return rc;
+    }
+    b = mem_calloc(1, sizeof(*b));
     if (b == NULL) {
         mem_free(f->body);
-        return NULL;
+        return -ENOMEM;
     }
     b->seq = f->head.seq;
     b->records = f->head.records;
@@ -76,13 +129,22 @@ static struct batch *make_batch(struct spool_found *f) {
     b->data = f->body + f->head.index_bytes;
     b->len = f->head.data_bytes;
     b->refs = 1;
-    return b;
+    *ret = b;
+    return 0;
 }
 
 static void read_for(struct outbox *o, struct lane *l) {
     struct spool_found f;
+    int rc = -EBADMSG;
 
-    l->found_rc = spool_read(o->spool, &l->cursor, &f);
+    while (rc == -EBADMSG) {
+        l->found_rc = spool_read(o->spool, &l->cursor, &f);
+        if (l->found_rc != 1)
+            break;
+        rc = make_batch(&l->found, &f);
+        counter_add(COUNTER_SPOOL_DAMAGED,
+                    rc == -EBADMSG); /* its checksum is right: it was packed wrongly */
+    }
     l->found_next = l->cursor.next;
     if (l->found_rc != 1) {
         if (l->found_rc == 0) { /* all there is was looked at; what is missing is lost */
@@ -95,8 +157,7 @@ static void read_for(struct outbox *o, struct lane *l) {
     }
     l->found_number = f.head.number;
     l->found_ms = f.head.time_ms;
-    l->found = make_batch(&f);
-    if (l->found == NULL) {
+    if (rc != 0) {
         l->found_rc = -ENOMEM;
         l->cursor.next = l->found_number;
     }
@@ -268,6 +329,7 @@ static bool fill(struct outbox *o) {
     fill_parcels(o);
     o->turn_open = !o->view.open && o->turn_writes && !o->closing;
     o->turn_synced = o->synced;
+    o->turn_packs = false;
     o->turn_takes = o->sync_wanted && !o->sync_running && !o->closing;
     any = o->turn_n > 0 || o->turn_final || o->turn_takes || o->turn_rewind > 0 || o->turn_open;
     for (unsigned i = 0; i < o->n_lanes; i++) {
@@ -278,6 +340,7 @@ static bool fill(struct outbox *o) {
         if (l->turn_read && l->cursor.next < l->next)
             l->cursor.next = l->next;
         any |= l->turn_step > 0 || l->turn_read;
+        o->turn_packs |= l->next + PACK_BEHIND <= o->view.next;
     }
     return any;
 }

@@ -37,6 +37,7 @@
     X(SPOOL_SYNCS,             "spool_syncs",             "Times that the spool was made durable") \
     X(SPOOL_SYNCS_FAILED,      "spool_syncs_failed",      "Times that this failed and the data was written again") \
     X(SPOOL_SAMPLES_DROPPED,   "spool_samples_dropped",   "Samples that went with the oldest part of a full spool before every sink had them") \
+    X(SPOOL_PACKED,            "spool_packed",            "Batches written packed, because a sink was behind") \
     X(SPOOL_DAMAGED,           "spool_damaged",           "Records of the spool that could not be read any more") \
     X(SPOOL_SET_ASIDE,         "spool_set_aside",         "Files of the spool that were set aside: foreign, damaged or of a newer version") \
     X(SPOOL_TAILS_CUT,         "spool_tails_cut",         "Half-written records at the end of a segment that were cut off after a kill") \

@@ -67,6 +67,10 @@
 #define LIMIT_SPOOL_WORKER_MS                                                                      \
     3600000 /* without a sample for so long a worker is left out of the next segment */
 
+/* Packing batches while a sink is away takes one part in so many of a core, and so long at once. */
+#define LIMIT_PACK_SHARE    100
+#define LIMIT_PACK_BURST_MS 200
+
 /* What one sink is given at most while it catches up. */
 #define LIMIT_DRAIN_PER_S       50
 #define LIMIT_DRAIN_BYTES_PER_S (8 * 1024 * 1024)

@@ -14,6 +14,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/text.h"
 #include "agent/cli/check_node.h"
+#include "agent/cli/check_registry.h"
 #include "agent/cli/check_remote.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/client.h"
@@ -31,8 +32,8 @@
 static const char help[] =
     "usage: pillion check [--json]\n\n"
     "Reads the configuration and tries what the helper needs: directories, sinks (remote ones\n"
-    "are asked), Node.js, the preload, the helper itself, the container's limits. Changes\n"
-    "nothing.\n\n"
+    "are asked), the registry (is it there, may we register, as what), Node.js, the preload,\n"
+    "the helper itself, the container's limits. Changes nothing.\n\n"
     "  --json   "
     "{\"checks\":[{\"check\":…,\"result\":\"ok|warn|fail\",\"text\":…,\"advice\":…}],\"ok\":…}\n\n"
     "Examples:\n"
@@ -123,6 +124,8 @@ static void check_sink(struct report *r, const char *sink) {
         report_add(r, REPORT_OK, "sink", NULL, "file: (in the data directory)");
     else if (strchr(sink, '+') != NULL)
         return; /* check_remote.c */
+    else if (strcmp(sink, "hub:") == 0)
+        report_add(r, REPORT_OK, "sink", NULL, "hub: (the registry says where)");
     else if (strcmp(sink, "none") == 0)
         report_add(r, REPORT_OK, "sink", NULL, "none: samples are only in `top` and /metrics");
     else
@@ -288,6 +291,7 @@ int cli_check_main(int argc, char **argv, char *const *env) {
         check_data_dir(&r, "data-dir", config.data_dir);
         check_sinks(&r, &config);
         check_remote_sinks(&r, &config);
+        check_registry(&r, &config, env);
         check_node(&r, env);
         check_preload(&r, &config);
         check_processes(&r, &config);

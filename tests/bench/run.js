@@ -3,7 +3,7 @@
 // run.js - the benchmarks: `make bench` (all, up to half an hour, writes docs/BENCHMARKS.md) and `make bench-smoke` (under three
 // minutes: that everything runs; its figures are for nobody).
 //
-//   node tests/bench/run.js [--smoke] [--write] [--parts footprint,sidebyside,compare,init,heapsnapshot,flamegraph] [--rounds N] [--results FILE]
+//   node tests/bench/run.js [--smoke] [--write] [--parts NAME,NAME…] [--rounds N] [--results FILE]
 //
 // A part is a module { title, measure(options), tables(result), budgets(result), failures(result) }. Results are kept as JSON
 // (build/bench/results.json); --write makes the page from them, also from those of parts that were measured earlier. Ends with 1
@@ -19,7 +19,10 @@ const { ROOT, builds } = require('./lib/pillion');
 const proc = require('./lib/proc');
 const { table } = require('./lib/report');
 
-const PARTS = { footprint: './footprint', sidebyside: './sidebyside', compare: './compare', init: './init', heapsnapshot: './heapsnapshot', flamegraph: './flamegraph' };
+const PARTS = {
+  footprint: './footprint', deliver: './deliver', sidebyside: './sidebyside', compare: './compare', init: './init',
+  heapsnapshot: './heapsnapshot', flamegraph: './flamegraph',
+};
 const QUIET_LOAD = 1;
 const PAGE = path.join(ROOT, 'docs/BENCHMARKS.md');
 

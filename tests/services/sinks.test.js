@@ -4,40 +4,17 @@
 'use strict';
 
 const assert = require('node:assert');
-const { execFileSync, spawnSync } = require('node:child_process');
 const fs = require('node:fs');
-const net = require('node:net');
 const path = require('node:path');
-const { before, test } = require('node:test');
+const { describe, test } = require('node:test');
 const zlib = require('node:zlib');
-const { APPS, defer, pause, startRun, tempDir, waitFor } = require('../integration/lib/harness');
+const { APPS, pause, start, startRun, waitFor } = require('../integration/lib/harness');
 const bad = require('../integration/lib/bad-server');
+const { missing, script, startServer } = require('./lib/servers');
 
 const CLUSTER = path.join(APPS, 'cluster.js');
 const SLOW_MS = 120000; // a Java server on a busy machine
-
-const script = (name, ...args) => execFileSync(path.join(__dirname, name), args, { stdio: ['ignore', 'ignore', 'inherit'] });
-
-// Two ports behind each other that are free now.
-async function freePorts() {
-  const listen = (port) => new Promise((resolve) => {
-    const s = net.createServer().once('error', () => resolve(null)).listen(port, '127.0.0.1', () => resolve(s));
-  });
-  for (;;) {
-    const base = 20000 + Math.floor(Math.random() * 20000);
-    const servers = await Promise.all([listen(base), listen(base + 1)]);
-    await Promise.all(servers.filter(Boolean).map((s) => new Promise((resolve) => s.close(resolve))));
-    if (servers.every(Boolean)) return base;
-  }
-}
-
-async function startServer(t, name, ...settings) {
-  const dir = path.join(tempDir(t), name);
-  const port = await freePorts();
-  script(`${name}/start.sh`, dir, String(port), ...settings);
-  defer(t, () => script('stop.sh', dir));
-  return { dir, port, url: `http://127.0.0.1:${port}` };
-}
+const without = Object.fromEntries(['opensearch', 'elasticsearch', 'otlp'].map((name) => [name, missing(name)]));
 
 async function call(url, method = 'GET', body = undefined, type = 'application/json') {
   const r = await fetch(url, { method, body, headers: body ? { 'content-type': type } : {} });
@@ -55,18 +32,13 @@ const sinkOf = async (run) => (await run.json('/status')).sinks[0];
 
 const runCluster = (t, sink, env = {}) => startRun(t, [process.execPath, CLUSTER], { env: { WORKERS: '2', PILLION_SINK: sink, PILLION_APP: 'shop', ...env } });
 
-before(() => {
-  for (const name of ['opensearch', 'elasticsearch', 'otlp']) {
-    const r = spawnSync(path.join(__dirname, name, 'build.sh'), { stdio: ['ignore', 'ignore', 'inherit'] });
-    assert.strictEqual(r.status, 0, `${name} cannot be built`);
-  }
-}, { timeout: 900000 });
-
+// They mostly wait: two at a time, for each has a Java server of 256 MiB.
+describe('sinks', { concurrency: 2 }, () => {
 for (const name of ['opensearch', 'elasticsearch']) {
-  test(`P28 ${name}: one document a record under its own id, typed by the template; a query shows each worker's heap and loop`, async (t) => {
+  test(`P28 ${name}: one document a record under its own id, typed by the template; a query shows each worker's heap and loop`, { skip: without[name] }, async (t) => {
     const server = await startServer(t, name);
     const run = await runCluster(t, `es+${server.url}/`);
-    const workers = await run.waitWorkers('three workers', (ws) => ws.length === 3 && ws);
+    const workers = await run.waitWorkers('three workers', (ws) => ws.length === 3 && ws, SLOW_MS);
     await waitFor('documents of all workers', async () => {
       const seen = new Set((await documents(server, 'pillion-*', { term: { kind: 'process' } })).map((h) => h._source.worker));
       return workers.every((w) => seen.has(w.worker));
@@ -97,7 +69,7 @@ for (const name of ['opensearch', 'elasticsearch']) {
     assert.strictEqual((await sinkOf(run)).state, 'ok');
   });
 
-  test(`P28 ${name}: a mapping error parks that record with its reason, the others are stored`, async (t) => {
+  test(`P28 ${name}: a mapping error parks that record with its reason, the others are stored`, { skip: without[name] }, async (t) => {
     const server = await startServer(t, name);
     await call(`${server.url}/_index_template/strict`, 'PUT', JSON.stringify({
       index_patterns: ['pillion-*'], priority: 500, template: { mappings: { properties: { title: { type: 'date' } } } },
@@ -114,7 +86,7 @@ for (const name of ['opensearch', 'elasticsearch']) {
   });
 }
 
-test('P28 opensearch: a repeat is not a second document: every answer is lost once', async (t) => {
+test('P28 opensearch: a repeat is not a second document: every answer is lost once', { skip: without.opensearch }, async (t) => {
   const server = await startServer(t, 'opensearch');
   const seen = new Set();
   // In between: hands the request on, and cuts the connection in place of the first answer to each _bulk.
@@ -141,7 +113,7 @@ test('P28 opensearch: a repeat is not a second document: every answer is lost on
   }
 });
 
-test('P28 opensearch: a read-only index keeps the data and goes on when it is writable; rollover; a data stream', async (t) => {
+test('P28 opensearch: a read-only index keeps the data and goes on when it is writable; rollover; a data stream', { skip: without.opensearch }, async (t) => {
   const server = await startServer(t, 'opensearch');
   const run = await runCluster(t, `es+${server.url}/data?kind=stream`);
   await waitFor('documents in the stream', async () => (await documents(server, 'data')).length >= 3, SLOW_MS);
@@ -167,7 +139,7 @@ test('P28 opensearch: a read-only index keeps the data and goes on when it is wr
   }
 });
 
-test('P28 opensearch: too busy (429): the batch goes again and nothing is parked', async (t) => {
+test('P28 opensearch: too busy (429): the batch goes again and nothing is parked', { skip: without.opensearch }, async (t) => {
   const server = await startServer(t, 'opensearch', 'indexing_pressure.memory.limit=2kb');
   const run = await runCluster(t, `es+${server.url}/`);
   const sink = await waitFor('it is refused', async () => {
@@ -183,10 +155,10 @@ test('P28 opensearch: too busy (429): the batch goes again and nothing is parked
 const received = (server, what) => fs.readFileSync(path.join(server.dir, `${what}.json`), 'utf8').trimEnd().split('\n').filter(Boolean).map((l) => JSON.parse(l));
 const attributes = (list = []) => Object.fromEntries(list.map((a) => [a.key, Object.values(a.value)[0]]));
 
-test('the OpenTelemetry Collector: resources, gauges, sums, histograms and logs arrive as they were meant', async (t) => {
+test('the OpenTelemetry Collector: resources, gauges, sums, histograms and logs arrive as they were meant', { skip: without.otlp }, async (t) => {
   const server = await startServer(t, 'otlp');
   const run = await runCluster(t, `otlp+${server.url}`);
-  const workers = await run.waitWorkers('three workers with samples', (ws) => ws.length === 3 && ws.every((w) => w.last_sample) && ws);
+  const workers = await run.waitWorkers('three workers with samples', (ws) => ws.length === 3 && ws.every((w) => w.last_sample) && ws, SLOW_MS);
   await waitFor('metrics of all workers, with a histogram', () => {
     const all = received(server, 'metrics').flatMap((r) => r.resourceMetrics);
     const seen = new Set(all.map((r) => attributes(r.resource.attributes)['pillion.worker']));
@@ -233,7 +205,7 @@ test('the OpenTelemetry Collector: resources, gauges, sums, histograms and logs 
   assert.strictEqual((await run.counters()).points_rejected, 0);
 });
 
-test('an honest repeat after the collector was away: everything arrives', async (t) => {
+test('an honest repeat after the collector was away: everything arrives', { skip: without.otlp }, async (t) => {
   const server = await startServer(t, 'otlp');
   const run = await runCluster(t, `otlp+${server.url}`);
   await waitFor('metrics', () => received(server, 'metrics').length >= 2, SLOW_MS);
@@ -254,4 +226,20 @@ test('an honest repeat after the collector was away: everything arrives', async 
     const sorted = [...new Set(times)].sort((a, b) => a - b);
     for (let i = 1; i < sorted.length; i++) assert.ok(sorted[i] - sorted[i - 1] < 2500, `${worker}: a gap of ${sorted[i] - sorted[i - 1]} ms`);
   }
+});
+
+// `pillion check` writes nothing there.
+test('P66 check says which servers are behind the addresses', { skip: without.opensearch || without.elasticsearch || without.otlp }, async (t) => {
+  const [opensearch, elasticsearch, otlp] = [await startServer(t, 'opensearch'), await startServer(t, 'elasticsearch'), await startServer(t, 'otlp')];
+  const run = start(t, ['check', '--json'], { env: { PILLION_SINK: `es+${opensearch.url},es+${elasticsearch.url}/,otlp+${otlp.url},es+${otlp.url}` } });
+  await run.ended;
+  const found = JSON.parse(run.stdout).checks.filter((c) => c.check === 'sink').map((c) => `${c.result} ${c.text}`);
+  const of = (address) => found.find((text) => text.includes(`${address}:`) || text.includes(`${address}/:`)) ?? found.join('\n');
+  assert.match(of(`es+${opensearch.url}`), /^ok .*OpenSearch 2\.19\.4/);
+  assert.match(of(`es+${elasticsearch.url}`), /^ok .*Elasticsearch 7\.17\.28/);
+  assert.match(of(`otlp+${otlp.url}`), /^ok .*it answers/);
+  assert.match(of(`es+${otlp.url}`), /^fail /);
+  assert.deepStrictEqual((await (await fetch(`${opensearch.url}/_cat/indices?format=json`)).json()).filter((i) => !i.index.startsWith('.')), []);
+  assert.ok(!fs.existsSync(path.join(otlp.dir, 'metrics.json')) || fs.readFileSync(path.join(otlp.dir, 'metrics.json'), 'utf8') === '');
+});
 });

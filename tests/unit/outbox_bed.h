@@ -5,6 +5,13 @@
 #include "batches.h"
 #include "uploader/outbox.h"
 
+static UNUSED uint32_t text_crc(const struct batch *b) {
+    uint32_t crc;
+
+    memcpy(&crc, b->data + b->len - 8, sizeof(crc));
+    return crc;
+}
+
 /* Takes, fails or refuses as `answer` says, `delay_ms` after the send; with a handle, as remote
  * sinks have. */
 struct fake {
@@ -16,6 +23,7 @@ struct fake {
     bool sending;
     struct batch *batch;
     uint64_t seqs[64];
+    uint32_t crcs[64]; /* of their text, as the gzip trailer says */
     unsigned n_seqs;
     unsigned tries, repeats;
     uint64_t last_seq;
@@ -32,6 +40,7 @@ static UNUSED void on_fake_timer(uv_timer_t *t) {
     if (f->answer == SINK_TAKEN) {
         f->repeats += f->batch->seq <= f->last_seq;
         f->last_seq = f->batch->seq;
+        f->crcs[f->n_seqs % 64] = text_crc(f->batch);
         f->seqs[f->n_seqs++ % 64] = f->batch->seq;
     }
     f->base.done(f->base.done_arg, &r);

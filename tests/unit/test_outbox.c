@@ -76,6 +76,55 @@ static void test_retry_and_back(void **state) {
     free(b);
 }
 
+/* What came while the sink was away was packed, takes a fraction, and is what it was. */
+static void test_P21_packed_while_away(void **state) {
+    struct bed *b = malloc(sizeof(*b));
+    uint64_t packed = counter_get(COUNTER_SPOOL_PACKED),
+             damaged = counter_get(COUNTER_SPOOL_DAMAGED), written;
+    uint32_t crcs[40];
+    size_t bytes = 0;
+    (void)state;
+
+    bed_new(b, 2);
+    b->fakes[1].answer = SINK_RETRY;
+    for (uint64_t seq = 1; seq <= 10; seq++) { /* one is behind, the other not */
+        struct batch *batch = make_batch(seq, 8, false);
+
+        crcs[seq - 1] = text_crc(batch);
+        put(b, seq, batch, 0);
+        wait_kept(b, (unsigned)seq);
+    }
+    wait_for(b, &b->fakes[0].n_seqs, 10);
+    written = counter_get(COUNTER_SPOOL_BYTES_WRITTEN);
+    for (uint64_t seq = 11; seq <= 40; seq++) {
+        struct batch *batch = make_batch(seq, 8, false);
+
+        crcs[seq - 1] = text_crc(batch);
+        bytes += batch->len;
+        put(b, seq, batch, 0);
+        wait_kept(b, (unsigned)seq);
+    }
+    assert_true(counter_get(COUNTER_SPOOL_PACKED) - packed >= 10);
+    assert_true(counter_get(COUNTER_SPOOL_BYTES_WRITTEN) - written < bytes);
+    b->fakes[1].answer = SINK_TAKEN;
+    outbox_hurry(b->o);
+    wait_for(b, &b->fakes[1].n_seqs, 40);
+    assert_int_equal(b->fakes[0].n_seqs, 40);
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned k = 0; k < 40; k++) {
+            assert_int_equal(b->fakes[i].seqs[k], k + 1);
+            assert_int_equal(b->fakes[i].crcs[k], crcs[k]);
+        }
+    packed = counter_get(COUNTER_SPOOL_PACKED);
+    wait_for(b, &b->empties, 1);
+    put(b, 41, make_batch(41, 8, false), 0); /* all are up again: as it is */
+    wait_for(b, &b->fakes[1].n_seqs, 41);
+    assert_int_equal(counter_get(COUNTER_SPOOL_PACKED), packed);
+    assert_int_equal(counter_get(COUNTER_SPOOL_DAMAGED), damaged);
+    bed_close(b);
+    free(b);
+}
+
 static void test_refused_goes_on(void **state) {
     struct bed *b = malloc(sizeof(*b));
     (void)state;
@@ -174,6 +223,7 @@ int main(void) {
         cmocka_unit_test(test_order_slow_beside_fast),
         cmocka_unit_test(test_no_sinks),
         cmocka_unit_test(test_retry_and_back),
+        cmocka_unit_test(test_P21_packed_while_away),
         cmocka_unit_test(test_refused_goes_on),
         cmocka_unit_test(test_put_with_error),
         cmocka_unit_test(test_close_while_waiting),

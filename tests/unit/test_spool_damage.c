@@ -1,5 +1,6 @@
 /* The spool over damaged, foreign and newer files: one record is lost at most, and no file. */
 #include "spool_bed.h"
+#include "uploader/spool/pack.h"
 
 /* A bed with RECORDS records in one segment, closed; *ret_len bytes of it for free(). */
 static char *one_segment(struct bed *b, char file[160], size_t *ret_len) {
@@ -154,7 +155,7 @@ static void test_P23_foreign_and_newer(void **state) {
             memset(noise, 'x', sizeof(noise));
             if (kind == 1) { /* a newer format: a good head that needs more than we know */
                 assert_int_equal(spool_head_get(&h, (unsigned char *)data), 0);
-                h.version = h.needs = 2;
+                h.version = h.needs = SPOOL_VERSION + 1;
                 spool_head_put(&h, (unsigned char *)noise);
             }
             write_file(file, noise, kind == 2 ? 0 : sizeof(noise));
@@ -216,6 +217,46 @@ static void test_P32_formats(void **state) {
     }
     bed_open(&b, BIG);
     assert_int_equal(drain(&b, NULL), 1);
+    bed_close(&b);
+}
+
+/* A segment of format 2 with a batch as it goes to the sinks and a packed one, which has to come back for ever as the
+ * text that it was. */
+static void test_P32_packed(void **state) {
+    struct spool_cursor c;
+    struct bed b;
+    char out[16];
+    (void)state;
+
+    bed_new(&b, BIG);
+    spool_free(b.s);
+    (void)shell(out, sizeof(out),
+                "rm -f %s/*; cp tests/fixtures/spool/v2.seg %s/0000000000000001.seg", b.path,
+                b.path);
+    bed_open(&b, BIG);
+    assert_int_equal(spool_last_sample(b.s, "1:0"), 202);
+    spool_cursor_init(&c, 1);
+    for (unsigned i = 1; i <= 2; i++) {
+        struct batch *was = make_batch(i, 3, false), *is = NULL;
+        struct spool_found f;
+
+        assert_int_equal(spool_read(b.s, &c, &f), 1);
+        assert_int_equal(f.head.seq, i);
+        assert_int_equal(f.head.version, 2);
+        assert_int_equal(f.head.needs, i);
+        assert_int_equal(f.head.form, i == 1 ? SPOOL_GZIP : SPOOL_PACKED);
+        assert_int_equal(f.head.raw_bytes, was->raw_bytes);
+        if (i == 2) {
+            assert_int_equal(unpack_batch(&is, f.body + f.head.index_bytes, f.head.data_bytes,
+                                          f.head.raw_bytes, i, 3),
+                             0);
+            assert_memory_equal(is->data + is->len - 8, was->data + was->len - 8, 8);
+        }
+        batch_unref(is);
+        batch_unref(was);
+        mem_free(f.body);
+    }
+    spool_cursor_clear(&c);
     bed_close(&b);
 }
 
@@ -282,6 +323,7 @@ int main(void) {
         cmocka_unit_test(test_P23_cut_at_each_length),
         cmocka_unit_test(test_P23_foreign_and_newer),
         cmocka_unit_test(test_P32_formats),
+        cmocka_unit_test(test_P32_packed),
         cmocka_unit_test(test_P23_positions_damaged),
         cmocka_unit_test(test_P23_positions_flipped),
     };

@@ -41,7 +41,7 @@ struct http_call {
     struct http *http;
     struct http_call *next, *prev;
     CURL *easy;
-    struct curl_slist *headers, *resolve;
+    struct curl_slist *headers, *resolve, *connect_to;
     struct buf body, head;
     size_t answer_max;
     http_data_cb data;
@@ -56,6 +56,7 @@ struct http_call {
     int file_err;          /* why no more could be read, a negative errno */
     http_sent_cb sent;
     char host[256];
+    char tls_name[256]; /* "": the same as host */
     char curl_error[CURL_ERROR_SIZE];
 };
 

@@ -74,7 +74,8 @@ static int certificate_error(const struct http_call *c, char *out, size_t size) 
     default:
         /* curl looks at the name itself, when OpenSSL was content. */
         if (says(c, "subject name") || says(c, "hostname"))
-            (void)snprintf(out, size, "its certificate is for another name than %s", c->host);
+            (void)snprintf(out, size, "its certificate is for another name than %s",
+                           c->tls_name[0] != '\0' ? c->tls_name : c->host);
         else
             (void)snprintf(out, size, "its certificate was refused: %s", c->curl_error);
         break;
@@ -100,6 +101,9 @@ int http_error_explain(const struct http_call *c, CURLcode code, char *out, size
         (void)snprintf(out, size, "no answer in time (%s)", c->curl_error);
     else if (rc == -EKEYREJECTED && says(c, "wrong version number"))
         (void)snprintf(out, size, "it does not speak TLS: is it http:// and not https://?");
+    else if (rc == -EKEYREJECTED && (says(c, "SSL_ERROR_SYSCALL") || says(c, "unexpected eof")))
+        (void)snprintf(out, size,
+                       "it closed the connection at our TLS hello: does not speak TLS, or is busy");
     else if (rc == -EPROTO && says(c, "HTTP/0.9"))
         (void)snprintf(out, size, "it does not speak HTTP: is it https:// and not http://?");
     else if (rc == -ECONNRESET)

@@ -3,6 +3,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/base/mem.h"
+#include "agent/base/text.h"
 #include "uploader/http/curl.h"
 
 #define LINE_BYTES  4096
@@ -102,6 +103,33 @@ static int set_transport(struct http_call *c, const struct http_request_out *o) 
     return bad ? -ENOMEM : 0;
 }
 
+/* The certificate is looked at for the host of the URL, so that is the name, and the connection is told where to go; the header
+ * Host stays what it was. */
+static int set_tls_name(struct http_call *c, const struct http_request_out *o, char *line,
+                        size_t size) {
+    const char *host = o->url + strlen("https://"), *port;
+    size_t n = strcspn(host, "/?");
+    int rc;
+
+    if (snprintf(line, size, "Host: %.*s", (int)n, host) >= (int)size ||
+        !text_copy(c->tls_name, sizeof(c->tls_name), o->tls_name))
+        return -EINVAL;
+    rc = add_header(c, line);
+    port = memrchr(host, ':', n);
+    if (port != NULL && memchr(port, ']', n - (size_t)(port - host)) != NULL)
+        port = NULL; /* inside of an IPv6 address */
+    (void)snprintf(line, size, "::%.*s%s", (int)n, host, port != NULL ? "" : ":443"); /* it fits */
+    c->connect_to = curl_slist_append(NULL, line);
+    if (rc != 0 || c->connect_to == NULL ||
+        curl_easy_setopt(c->easy, CURLOPT_CONNECT_TO, c->connect_to) != CURLE_OK)
+        return -ENOMEM;
+    if (snprintf(line, size, "https://%s%.*s%s", o->tls_name,
+                 port != NULL ? (int)(n - (size_t)(port - host)) : 0, port != NULL ? port : "",
+                 host + n) >= (int)size)
+        return -EINVAL;
+    return curl_easy_setopt(c->easy, CURLOPT_URL, line) == CURLE_OK ? 0 : -ENOMEM;
+}
+
 static int set_request(struct http_call *c, const struct http_request_out *o) {
     const char *method = o->method != NULL ? o->method
                          : o->file != NULL ? "PUT"
@@ -129,12 +157,15 @@ static int set_request(struct http_call *c, const struct http_request_out *o) {
 }
 
 int http_call_setup(struct http_call *c, const struct http_request_out *o) {
+    char line[LINE_BYTES];
     int rc = set_transport(c, o);
 
     if (rc == 0)
         rc = set_request(c, o);
     if (rc == 0 && o->file != NULL)
         rc = http_upload_setup(c, o);
+    if (rc == 0 && o->tls_name != NULL && text_starts(o->url, "https://"))
+        rc = set_tls_name(c, o, line, sizeof(line));
     if (rc == 0)
         rc = set_headers(c, o);
     return rc;

@@ -65,6 +65,9 @@ static int from_consul_addr(struct registry_address *a, const char *text, bool s
     if (text_starts(text, "unix://"))
         return set_unix(a, text + strlen("unix://"), why);
     buf_init(&url, 4096);
+    /* Consul's own client never goes back to http where TLS was asked for. */
+    if (ssl && text_starts(text, "http://"))
+        text += strlen("http://");
     if (strstr(text, "://") == NULL)
         buf_puts(&url, ssl ? "https://" : "http://");
     buf_puts(&url, text);
@@ -76,11 +79,14 @@ static int from_consul_addr(struct registry_address *a, const char *text, bool s
                      : 0;
 }
 
-static int parse_consul(struct registry_address *a, const char *rest, struct buf *why) {
+static int parse_consul(struct registry_address *a, const char *rest, bool ssl, struct buf *why) {
     if (text_starts(rest, "unix://"))
         return set_unix(a, rest + strlen("unix://"), why);
     if (strchr(rest, ',') != NULL)
         return wrong(why, "Consul has one address: that of the agent beside this container");
+    if (ssl && text_starts(rest, "http://"))
+        return wrong(why, "it says http:// where CONSUL_HTTP_SSL asks for TLS; accepted: "
+                          "consul+https://…, or consul: with CONSUL_HTTP_ADDR");
     return add_server(a, rest, strlen(rest), why);
 }
 
@@ -120,7 +126,7 @@ int registry_address_parse(struct registry_address *ret, const char *text, const
         rc = from_consul_addr(ret, consul_addr, consul_ssl, why);
     } else if (text_starts(text, "consul+")) {
         ret->kind = REGISTRY_CONSUL;
-        rc = parse_consul(ret, text + strlen("consul+"), why);
+        rc = parse_consul(ret, text + strlen("consul+"), consul_ssl, why);
     } else if (text_starts(text, "eureka+")) {
         ret->kind = REGISTRY_EUREKA;
         rc = parse_eureka(ret, text + strlen("eureka+"), why);

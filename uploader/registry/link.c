@@ -17,8 +17,9 @@ struct registry_link {
     struct registry_address address;
     const struct dialect *dialect;
     struct registry_scope scope;
-    char *token_file, *user, *password;
-    char *token; /* NULL none */
+    char *token_file, *user, *password, *tls_name;
+    char *token;  /* NULL none */
+    bool refused; /* the last answer was 401 or 403: the file may have a newer one by now */
     char local[64];
     void (*closed)(void *arg);
     void *closed_arg;
@@ -67,11 +68,7 @@ static int read_token(struct registry_link *l) {
 static int set_token(struct registry_link *l, const struct registry_settings *s, struct buf *why) {
     int rc = 0;
 
-    if (s->token != NULL && *s->token != '\0') {
-        rc = take_token(l, s->token);
-        if (rc == -EINVAL)
-            buf_puts(why, "CONSUL_HTTP_TOKEN=\"(hidden)\" has blanks or control characters in it");
-    } else if (s->token_file != NULL && *s->token_file != '\0') {
+    if (s->token_file != NULL && *s->token_file != '\0') {
         l->token_file = mem_strdup(s->token_file);
         rc = l->token_file != NULL ? read_token(l) : -ENOMEM;
         if (rc != 0 && rc != -ENOMEM) {
@@ -79,6 +76,10 @@ static int set_token(struct registry_link *l, const struct registry_settings *s,
                        s->token_file, strerror(-rc));
             rc = -EINVAL;
         }
+    } else if (s->token != NULL && *s->token != '\0') {
+        rc = take_token(l, s->token);
+        if (rc == -EINVAL)
+            buf_puts(why, "CONSUL_HTTP_TOKEN=\"(hidden)\" has blanks or control characters in it");
     }
     return rc;
 }
@@ -100,8 +101,26 @@ static void free_link(struct registry_link *l) {
     mem_free(l->token_file);
     mem_free(l->user);
     mem_free(l->password);
+    mem_free(l->tls_name);
     mem_free(l->token);
     mem_free(l);
+}
+
+/* Consul's own client does without the certificate then. A registry that anybody can be is none: that is said and not done. */
+static int set_tls(struct registry_link *l, const struct registry_settings *s, struct buf *why) {
+    bool tls = l->address.servers[0].tls && l->address.unix_path == NULL;
+
+    if (tls && s->no_verify) {
+        buf_puts(why,
+                 "CONSUL_HTTP_SSL_VERIFY=false: a certificate that is not looked at is refused; "
+                 "accepted: true, with the authority in CONSUL_CACERT and, where the "
+                 "certificate is for another name, that in CONSUL_TLS_SERVER_NAME");
+        return -EINVAL;
+    }
+    if (!tls || s->tls_name == NULL)
+        return 0;
+    l->tls_name = mem_strdup(s->tls_name);
+    return l->tls_name != NULL ? 0 : -ENOMEM;
 }
 
 static void set_scope(struct registry_scope *scope, const struct registry_settings *s) {
@@ -130,6 +149,8 @@ static int set_up(struct registry_link *l, const struct registry_settings *s, st
         rc = set_token(l, s, why);
         if (rc == 0)
             rc = set_auth(l, s->auth);
+        if (rc == 0)
+            rc = set_tls(l, s, why);
     }
     return rc == 0 ? http_new(&l->http, l->loop, &s->tls, why) : rc;
 }
@@ -231,6 +252,7 @@ int registry_link_send(struct registry_link *l, unsigned server, const struct re
         .method = ask->method,
         .url = url,
         .unix_socket = l->address.unix_path,
+        .tls_name = l->tls_name,
         .headers = headers,
         .user = l->user != NULL ? l->user : u->user,
         .password = l->user != NULL ? l->password : u->password,
@@ -250,6 +272,8 @@ int registry_link_send(struct registry_link *l, unsigned server, const struct re
     rc = url_format(u, ask->path.data, url, sizeof(url));
     if (rc != 0)
         return rc;
+    if (l->refused && l->token_file != NULL)
+        (void)read_token(l); /* the old one stays where the new one cannot be read */
     if (ask->body.len > 0)
         headers[n++] = "Content-Type: application/json";
     if (l->token != NULL) {
@@ -295,10 +319,9 @@ void registry_link_look(struct registry_link *l, const struct http_reply *reply,
         (void)text_copy(words, REGISTRY_WORDS, reply->error);
         return;
     }
+    l->refused = reply->status == 401 || reply->status == 403;
     if (reply->status >= 200 && reply->status < 300)
         return;
-    if ((reply->status == 401 || reply->status == 403) && l->token_file != NULL)
-        (void)read_token(l); /* the old one stays where the new one cannot be read */
     first_line(l, reply->body, line);
     (void)snprintf(words, REGISTRY_WORDS, "HTTP status %ld%s%s", reply->status,
                    line[0] != '\0' ? ": " : "", line);

@@ -18,9 +18,12 @@ struct registry_settings {
     const char *registry;    /* as PILLION_REGISTRY has it */
     const char *consul_addr; /* CONSUL_HTTP_ADDR, for `consul:` */
     bool consul_ssl;         /* CONSUL_HTTP_SSL */
+    bool no_verify;          /* CONSUL_HTTP_SSL_VERIFY=false: refused where there is TLS */
+    const char *tls_name;    /* CONSUL_TLS_SERVER_NAME: what its certificate is for */
     const char *token;       /* CONSUL_HTTP_TOKEN */
-    const char *token_file;  /* CONSUL_HTTP_TOKEN_FILE: read again when the token is refused */
-    const char *auth;        /* CONSUL_HTTP_AUTH: user:password */
+    const char *
+        token_file; /* CONSUL_HTTP_TOKEN_FILE, which goes before it: read again when the token is refused */
+    const char *auth; /* CONSUL_HTTP_AUTH: user:password */
     const char *namespace_, *partition, *datacenter;
     struct http_tls tls;
 };
@@ -45,7 +48,8 @@ void registry_link_name(const struct registry_link *l, unsigned server, char out
 /* Sends; `ask` and what it holds stay until done() was called, which is as in http.h. */
 int registry_link_send(struct registry_link *l, unsigned server, const struct registry_ask *ask,
                        uint32_t total_ms, http_done_cb done, void *arg, struct http_call **ret);
-/* After each answer: what went wrong, in words; "" for a 2xx. Reads the token's file again when it was refused. */
+/* After each answer: what went wrong, in words; "" for a 2xx. After 401 and 403 the token's file is read again before what is sent
+ * next. */
 void registry_link_look(struct registry_link *l, const struct http_reply *reply,
                         char words[REGISTRY_WORDS]);
 /* Our end of the last connection, an IP address; "" before there was one, and over a Unix socket. */

@@ -31,6 +31,7 @@ void spool_head_put(const struct spool_head *h, unsigned char out[SPOOL_HEAD_BYT
     memcpy(out, magic, sizeof(magic));
     out[4] = h->version;
     out[5] = h->needs;
+    out[6] = h->form;
     put(out + 8, h->index_bytes, 4);
     put(out + 12, h->data_bytes, 4);
     put(out + 16, h->number, 8);
@@ -56,6 +57,14 @@ static int head_v1(struct spool_head *h, const unsigned char *in) {
     if (h->number == 0 || h->index_bytes > SPOOL_INDEX_MAX || h->data_bytes > SPOOL_DATA_MAX)
         return -EBADMSG;
     return 0;
+}
+
+/* Adds the form. */
+static int head_v2(struct spool_head *h, const unsigned char *in) {
+    h->form = in[6];
+    if (h->form > SPOOL_PACKED)
+        return -EPROTONOSUPPORT;
+    return head_v1(h, in);
 }
 
 static int index_v1(const unsigned char *p, size_t len,
@@ -88,6 +97,7 @@ static const struct reader {
     int (*index)(const unsigned char *p, size_t len,
                  void (*worker)(void *arg, const struct spool_worker *w), void *arg);
 } readers[] = {
+    {2, head_v2, index_v1},
     {1, head_v1, index_v1},
 };
 

@@ -4,7 +4,8 @@
  * A record is head, index, batch. The head is 72 bytes for ever and has a checksum of its own, so
  * that the next record is found behind one whose body is damaged. `version` is the format that wrote
  * the record, `needs` the oldest one that a reader must know to read it: a later version that only
- * adds entries to the index keeps `needs`, and an older program goes on reading. */
+ * adds entries to the index keeps `needs`, and an older program goes on reading. `form` is how the batch is
+ * held: as it goes to the sinks, or packed (pack.h). */
 #ifndef PILLION_SPOOL_RECORD_H
 #define PILLION_SPOOL_RECORD_H
 
@@ -14,7 +15,8 @@
 
 #include "agent/base/buf.h"
 
-#define SPOOL_VERSION    1 /* what we write */
+#define SPOOL_VERSION                                                                              \
+    2 /* what we write; `needs` is 1 for SPOOL_GZIP, so that version 1 goes on reading it */
 #define SPOOL_HEAD_BYTES 72
 #define SPOOL_BOOT_BYTES 16
 #define SPOOL_ID_BYTES   64 /* a worker's id and its NUL */
@@ -22,8 +24,11 @@
 #define SPOOL_INDEX_MAX (1024u * 1024u)
 #define SPOOL_DATA_MAX  (40u * 1024u * 1024u)
 
+enum spool_form { SPOOL_GZIP, SPOOL_PACKED };
+
 struct spool_head {
     uint8_t version, needs;
+    uint8_t form; /* enum spool_form */
     uint32_t index_bytes, data_bytes;
     uint64_t number; /* of the record: rises over all segments, from 1 */
     uint64_t seq;    /* of the batch, in its boot */

@@ -358,7 +358,8 @@ static int write_all(int fd, struct iovec *v, int n, uint64_t at) {
 
 static int write_record(struct spool *s, const struct spool_entry *e, uint64_t number) {
     struct spool_head h = {.version = SPOOL_VERSION,
-                           .needs = 1,
+                           .needs = e->form == SPOOL_GZIP ? 1 : 2,
+                           .form = (uint8_t)e->form,
                            .index_bytes = (uint32_t)s->index.len,
                            .data_bytes = (uint32_t)e->len,
                            .number = number,

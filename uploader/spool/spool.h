@@ -41,7 +41,8 @@ struct spool_entry {
     uint64_t seq;
     int64_t time_ms;
     uint32_t records, raw_bytes;
-    const void *index; /* spool_index_add() */
+    enum spool_form form; /* of data */
+    const void *index;    /* spool_index_add() */
     size_t index_len;
     const void *data;
     size_t len;

@@ -98,7 +98,7 @@ class Oracle {
     const got = [r['process.cpu.time{cpu.mode=user}'], r['process.cpu.time{cpu.mode=system}'], r['process.memory.usage'],
       r['nodejs.eventloop.utilization']];
     // Two of them the kernel may know better; the other two are the worker's alone.
-    const want = valuesOf(r.sample);
+    const want = valuesOf(r.sample).map((v) => Math.round(v * 1e9) / 1e9); // a record has billionths
     if (got[3] !== want[3]) this.corrupt.push(`${r.worker} #${r.sample}: ${got[3]} for ${want[3]}`);
   }
 
