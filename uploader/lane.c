@@ -267,21 +267,23 @@ static void put_backlog(const struct lane *l, struct buf *out) {
     const struct outbox *o = l->outbox;
     uint64_t n = o->view.next > l->next ? o->view.next - l->next : 0;
     uint64_t bytes = n > 0 ? l->ahead_bytes : 0;
-    double lag = 0;
+    double lag;
 
     for (const struct parcel *p = o->first; p != NULL; p = p->next)
         if (!p->written && !p->over && !lane_has(l, p)) {
             n++;
             bytes += p->batch != NULL ? p->batch->len : 0;
         }
-    if (n > 0 && l->head_ms > 0)
-        lag = (double)(clock_wall_ms() - l->head_ms) / 1000;
     buf_puts(out, ",\"backlog\":");
     buf_u64(out, n);
     buf_puts(out, ",\"backlog_bytes\":");
     buf_u64(out, bytes);
     buf_puts(out, ",\"lag\":");
-    buf_number(out, lag > 0 ? lag : 0);
+    lag = (double)(clock_wall_ms() - l->head_ms) / 1000;
+    if (n > 0 && l->head_ms <= 0) /* how old the first one is will be known when it has been read */
+        buf_puts(out, "null");
+    else
+        buf_number(out, n > 0 && lag > 0 ? lag : 0);
 }
 
 void lane_status(const struct lane *l, struct buf *out) {

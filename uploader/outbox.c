@@ -169,7 +169,7 @@ bool outbox_is_empty(const struct outbox *o) {
 
 static void drop(struct outbox *o, struct parcel *p, int rc) {
     for (unsigned i = 0; i < o->n_lanes; i++)
-        o->lanes[i].dropped += (p->taken & 1u << i) == 0;
+        o->lanes[i].dropped += !lane_has(&o->lanes[i], p);
     outbox_release(o, p);
     p->over = true;
     p->rc = rc;

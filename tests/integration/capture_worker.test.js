@@ -114,14 +114,16 @@ for (const [kind, functionName] of [['while', 'while'], ['regexp', 'regexp'], ['
     await pause(200);
     const stack = await capture(helper, app.pid, 'stack');
     assert.strictEqual(stack.result?.state, 'blocked', stack.reason);
-    assert.ok(stack.result.stack.some((f) => f.function === functionName && f.url.endsWith('block.js') && f.line > 1),
-      JSON.stringify(stack.result));
+    // Between two microtasks it is Node's own queue that runs, and the look may fall there.
+    const named = (frames) => frames.some((f) => (f.function === functionName && f.url.endsWith('block.js') && f.line > 1)
+      || (kind === 'microtasks' && f.url.endsWith('task_queues')));
+    assert.ok(named(stack.result.stack), JSON.stringify(stack.result));
     assert.strictEqual(listening(app.pid), 1);
     const cpu = await capture(helper, app.pid, 'cpu_profile', { seconds: 1 });
     assert.strictEqual(cpu.state, 'done', cpu.reason);
     // V8 gives the samples of code that it had optimized before to whoever called it; the stack beside the profile is exact.
     assert.ok(file(cpu, 'cpu_profile').samples.length > 1);
-    assert.ok(cpu.result.stack.stack.some((f) => f.function === functionName), JSON.stringify(cpu.result));
+    assert.ok(named(cpu.result.stack.stack), JSON.stringify(cpu.result));
     assert.ok(cpu.result.real_interval_us > 0);
     assert.ok(await back);
     assert.ok(await ask('/'));
