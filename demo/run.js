@@ -1,6 +1,6 @@
 // run.js - the demonstration behind `make demo`: a clustered shop under load, started by `pillion run`, and what is to be seen of
-// it. Nothing here is made up: every line that is shown comes from the program. Ends by itself, in a terminal after you press q in
-// `top` or after half a minute; with 0 when everything that it promises was there.
+// it: samples, a flame graph, a heap snapshot. Nothing here is made up: every line that is shown comes from the program. Ends by
+// itself, in a terminal after you press q in `top` or after half a minute; with 0 when everything that it promises was there.
 //
 //   node demo/run.js PROGRAM
 'use strict';
@@ -86,6 +86,24 @@ async function top() {
   });
 }
 
+// A profile and a flame graph of a worker under load, and a heap snapshot of the master, which serves nobody: V8's own way of taking
+// one stops a process for seconds.
+function captures() {
+  const all = JSON.parse(ask('workers', '--json')).workers.filter((w) => w.state === 'live');
+  const [worker, master] = ['worker', 'primary'].map((role) => all.find((w) => w.role === role));
+  const graph = path.join(DIR, 'worker.html');
+  const snapshot = path.join(DIR, 'master.heapsnapshot.gz');
+  say('What does a worker do all day? A CPU profile of 3 s and its flame graph, while it serves:');
+  show('cpu-profile', String(worker.pid), '--seconds', '3', '-o', graph);
+  const profile = JSON.parse(ask('jobs', '--json')).jobs[0].artifacts.find((a) => a.kind === 'cpu_profile');
+  console.log('');
+  show('flamegraph', new URL(profile.url).pathname, '--format', 'text', '-o', '-');
+  say('What is in the memory of the master?');
+  show('heap-snapshot', String(master.pid), '--allow-stall', '-o', snapshot);
+  for (const file of [graph, snapshot]) if (!fs.existsSync(file)) throw new Error(`there is no ${file}`);
+  say(`Open ${graph} in a browser, and ${snapshot} (gunzip it) in its developer tools.`);
+}
+
 function showBatches() {
   const dir = path.join(DIR, 'data', 'batches');
   const files = fs.readdirSync(dir).filter((name) => name.endsWith('.gz')).sort();
@@ -132,6 +150,7 @@ async function main() {
     await top();
     say('And the helper itself:');
     show('status');
+    captures();
   } finally {
     load.kill('SIGTERM');
     run.kill('SIGTERM');
