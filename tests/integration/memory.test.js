@@ -48,7 +48,9 @@ function limited(t, bytes) {
   if (fs.existsSync(path.join(dir, parent.swap))) fs.writeFileSync(path.join(dir, parent.swap), '0');
   return {
     enter: ['sh', '-c', `echo $$ > ${dir}/cgroup.procs && exec "$@"`, 'sh'],
-    usage: () => Number(fs.readFileSync(path.join(dir, parent.usage), 'utf8')),
+    // What cannot be had back: the files that others have read before us may or may not be charged to this group.
+    usage: () => Number(fs.readFileSync(path.join(dir, parent.usage), 'utf8'))
+      - Number(/^(?:total_)?inactive_file (\d+)/m.exec(fs.readFileSync(path.join(dir, 'memory.stat'), 'utf8'))[1]),
   };
 }
 
